@@ -1,0 +1,28 @@
+"""Explain what information a neural representation holds, and where in the input it came from."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from captum_mi import attr, datasets, estimators, maps, models, visualization
+    from captum_mi.attr import NarrowingIB
+
+__all__ = ["NarrowingIB", "attr", "datasets", "estimators", "maps", "models", "visualization"]
+
+_CLASSES = {"NarrowingIB": "captum_mi.attr"}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Loads a public name when it is first used."""
+    if name in _CLASSES:
+        return getattr(importlib.import_module(_CLASSES[name]), name)
+    if name in __all__:
+        return importlib.import_module(f"captum_mi.{name}")
+    raise AttributeError(f"module 'captum_mi' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return sorted(__all__)

@@ -1,0 +1,28 @@
+"""Argument checks with one way of wording an error: the argument, what it must be, what it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+T = TypeVar("T")
+
+
+def check_positive(name: str, value: int) -> int:
+    """Returns ``value`` if it is an integer of at least one."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"`{name}` must be at least 1, got {value}")
+    return value
+
+
+def check_choice(name: str, value: T, choices: Iterable[T]) -> T:
+    """Returns ``value`` if it is one of ``choices``."""
+    choices = tuple(choices)
+    if value not in choices:
+        known = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"`{name}` must be one of {known}, got {value!r}")
+    return value
