@@ -1,0 +1,94 @@
+"""Scenes: seeded, disjoint, described by their captions."""
+
+import time
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from captum_mi.datasets import Scenes, single_object_texts
+from captum_mi.datasets.scenes import COLOURS, SHAPES
+
+
+def test_a_scene_depends_on_seed_and_index_alone():
+    scenes = Scenes(50, seed=3)
+    first = scenes[7]
+    scenes[3]
+    again = Scenes(9, seed=3)[7]
+    assert first.caption == again.caption
+    assert np.array_equal(first.image, again.image)
+    assert not np.array_equal(first.image, Scenes(50, seed=4)[7].image)
+    assert np.array_equal(scenes[-1].image, scenes[49].image)
+    with pytest.raises(IndexError, match="scene 50 of 50"):
+        scenes[50]
+
+
+@pytest.mark.parametrize("objects", [1, 2, 3])
+def test_masks_are_disjoint_and_lie_where_the_colour_is(objects):
+    for scene in Scenes(60, seed=1, objects=objects):
+        assert scene.image.shape == (64, 64, 3)
+        assert scene.image.dtype == np.uint8
+        assert scene.masks.shape == (objects, 64, 64)
+        assert scene.masks.sum(axis=0).max() == 1
+        for (colour, _), mask in zip(scene.objects, scene.masks, strict=True):
+            assert 90 < mask.sum() < 460
+            distance = abs(np.median(scene.image[mask], axis=0) - np.array(COLOURS[colour]))
+            assert distance.max() < 16
+            rows, columns = np.nonzero(mask)
+            assert max(np.ptp(rows), np.ptp(columns)) <= 28
+
+
+def test_objects_of_a_scene_differ_in_colour_and_shape():
+    for scene in Scenes(60, seed=2, objects=3):
+        assert len({colour for colour, _ in scene.objects}) == 3
+        assert len({shape for _, shape in scene.objects}) == 3
+
+
+def test_every_kind_of_object_occurs():
+    seen = {kind for scene in Scenes(600, seed=5, objects=3) for kind in scene.objects}
+    assert len(seen) == 64
+    assert len(COLOURS) == len(SHAPES) == 8
+
+
+def test_captions_name_all_or_some():
+    scene = Scenes(20, seed=1, objects=3)[0]
+    first, second, third = scene.texts
+    assert scene.caption == f"{first}, {second} and {third}"
+    named = [scene.named for scene in Scenes(300, seed=1, objects=3, name_all=False)]
+    assert set(named) == {1, 2, 3}
+    partly = next(s for s in Scenes(50, objects=3, name_all=False) if s.named == 2)
+    assert partly.caption == " and ".join(partly.texts[:2])
+
+
+def test_single_object_texts():
+    texts = single_object_texts()
+    assert len(set(texts)) == 64
+    assert texts[0] == "a red circle"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"length": 0}, "`length` must be at least 1, got 0"),
+        ({"length": 3, "objects": 4}, "`objects` must be one of None, 1, 2, 3, got 4"),
+    ],
+)
+def test_bad_arguments(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        Scenes(**arguments)
+
+
+def test_workers_draw_the_same_scenes():
+    scenes = Scenes(6, seed=1)
+    drawn = [batch[0] for batch in DataLoader(scenes, 1, num_workers=2, collate_fn=list)]
+    for scene, expected in zip(drawn, scenes, strict=True):
+        assert np.array_equal(scene.image, expected.image)
+
+
+@pytest.mark.slow
+def test_500_scenes_a_second():
+    scenes = Scenes(1000)
+    begin = time.process_time()
+    for scene in scenes:
+        assert scene.named
+    assert 1000 / (time.process_time() - begin) > 500
