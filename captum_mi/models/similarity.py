@@ -1,0 +1,140 @@
+"""An image-text model as a classifier: cosine similarity to fixed texts, or to fixed images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from captum_mi._nested import at_least_single
+from captum_mi.models.clip import (
+    check_pooling,
+    image_features,
+    text_features,
+    tokenize,
+)
+
+EPS = 1e-6  # keeps the cosine's gradient finite at an embedding of zero
+
+
+class ImageTextSimilarity(nn.Module):
+    """Cosine similarities of images to K fixed texts; ``target`` is the index of a text.
+
+    Args:
+        model: a Hugging Face image-text model (CLIP, MetaCLIP 2, SigLIP, ChineseCLIP, AltCLIP,
+            ...).
+        processor: its processor, or its tokenizer.
+        texts: the K texts; embedded once, here.
+
+    Attributes:
+        text_embeddings: (K, D) buffer of unit length, float32 for half-precision models.
+
+    Raises:
+        ValueError: if there is no text, or one is empty or too long.
+
+    Example:
+        >>> clip, processor = load_clip()
+        >>> similarity = ImageTextSimilarity(clip, processor, ["a red circle", "a blue square"])
+        >>> similarity(torch.zeros(5, 3, 64, 64)).shape
+        torch.Size([5, 2])
+    """
+
+    text_embeddings: Tensor
+
+    def __init__(self, model: nn.Module, processor: Any, texts: Sequence[str]) -> None:  # noqa: ANN401
+        """Embeds the texts."""
+        super().__init__()
+        encoded = tokenize(model, processor, texts)
+        self.model = model
+        self.texts = list(texts)
+        self.training = model.training
+        on_device = {name: value.to(_device(model)) for name, value in encoded.items()}
+        with torch.no_grad():
+            embeddings = _unit(text_features(model, on_device))
+        self.register_buffer("text_embeddings", embeddings)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Returns the cosines.
+
+        Args:
+            pixel_values: (B, 3, H, W), preprocessed; sizes other than the model's own get
+                interpolated positions.
+
+        Returns:
+            (B, K) in [-1, 1], float32 for half-precision models.
+        """
+        features = _unit(image_features(self.model, pixel_values))
+        return features @ self.text_embeddings.to(features).T
+
+
+class TextImageSimilarity(nn.Module):
+    """Cosine similarities of texts to K fixed images; ``target`` is the index of an image.
+
+    Args:
+        model: a Hugging Face image-text model.
+        processor: its processor.
+        images: the K images, in any form that the processor takes; embedded once, here.
+
+    Attributes:
+        image_embeddings: (K, D) buffer of unit length, float32 for half-precision models.
+
+    Raises:
+        ValueError: if there is no image.
+
+    Example:
+        >>> similarity = TextImageSimilarity(clip, processor, [scene.image])
+        >>> similarity(**tokenize(clip, processor, ["a red circle"])).shape
+        torch.Size([1, 1])
+    """
+
+    image_embeddings: Tensor
+
+    def __init__(self, model: nn.Module, processor: Any, images: Sequence[Any]) -> None:  # noqa: ANN401
+        """Embeds the images."""
+        super().__init__()
+        if len(images) == 0:
+            raise ValueError("`images` must hold at least one image, got none")
+        self.model = model
+        self.training = model.training
+        self._eos_token_id = getattr(processor, "tokenizer", processor).eos_token_id
+        pixels = processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
+        with torch.no_grad():
+            embeddings = _unit(image_features(model, pixels.to(_device(model))))
+        self.register_buffer("image_embeddings", embeddings)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Returns the cosines.
+
+        Args:
+            input_ids: (B, T) token ids, with the special tokens.
+            attention_mask: (B, T), 0 on padding.
+
+        Returns:
+            (B, K) in [-1, 1], float32 for half-precision models.
+
+        Raises:
+            TypeError: if the ids are not integers.
+            ValueError: if a row has no end token, or is not padded as the model needs it.
+        """
+        if input_ids.is_floating_point():
+            raise TypeError(
+                f"`input_ids` must be integer token ids, got {input_ids.dtype}; ids cannot be"
+                " perturbed or interpolated, explain a layer behind the embedding instead"
+            )
+        check_pooling(self.model, input_ids, self._eos_token_id)
+        features = text_features(
+            self.model, {"input_ids": input_ids, "attention_mask": attention_mask}
+        )
+        features = _unit(features)
+        return features @ self.image_embeddings.to(features).T
+
+
+def _unit(features: Tensor) -> Tensor:
+    return normalize(at_least_single(features), dim=-1, eps=EPS)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device

@@ -1,0 +1,643 @@
+"""LayerSuffix against the full forward pass with the layer's output replaced by a hook."""
+
+import weakref
+from collections import Counter
+
+import pytest
+import torch
+import torchvision
+from families import build
+from torch import nn
+from torch.nn.functional import relu
+from torch.nn.modules import module as torch_module
+
+from captum_mi._suffix import record
+from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
+
+TEXTS = ["a red circle", "a blue square and a green heart", "a heart"]
+
+
+def replaced(forward_func, layer, args, new):
+    """The oracle: the whole model runs, the layer's floating-point output is exchanged."""
+
+    def hook(_module, _args, output):
+        if isinstance(output, torch.Tensor):
+            return new.clone()
+        if isinstance(output, dict):
+            output["last_hidden_state"] = new.clone()
+            return output
+        return (new.clone(), *output[1:])
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        return forward_func(*args)
+    finally:
+        handle.remove()
+
+
+def check(forward_func, layer, args, copies=3, tolerance=1e-5):
+    """Compares the suffix with the oracle, copies together and apart; returns the suffix."""
+    suffix = record(forward_func, [layer], args)[0]
+    torch.testing.assert_close(suffix.output, forward_func(*args), atol=tolerance, rtol=tolerance)
+    latent = suffix.latent[0]
+    news = [latent * scale + 0.1 * torch.randn_like(latent) for scale in (0.5, 1.0, 2.0)][:copies]
+    expected = torch.cat([replaced(forward_func, layer, args, new) for new in news])
+    assert expected.std() > 0
+    rest = [tensor.repeat(copies, *[1] * (tensor.ndim - 1)) for tensor in suffix.latent[1:]]
+    actual = suffix(torch.cat(news), *rest)
+    torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
+    alone = torch.cat([suffix(new, *suffix.latent[1:]) for new in news])
+    torch.testing.assert_close(alone, expected, atol=tolerance, rtol=tolerance)
+    assert suffix._expandable, "copies ran one by one"
+    return suffix
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_sequential(index):
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Linear(5, 3))
+    if index == 3:
+        model.append(nn.Tanh())
+    check(model, model[index], (torch.randn(2, 4),))
+
+
+def resnet():
+    model = torchvision.models.resnet18().eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+    return model
+
+
+@pytest.mark.parametrize(
+    "name", ["conv1", "bn1", "relu", "layer2", "layer2.0.conv1", "layer2.0.bn2", "layer3.1.bn1"]
+)
+def test_resnet_with_in_place_relu_and_shared_modules(name):
+    model = resnet()
+    check(model, model.get_submodule(name), (torch.randn(2, 3, 32, 32),), tolerance=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["denseblock1", "denseblock2.denselayer1", "denseblock2.denselayer2.conv1", "norm5"]
+)
+def test_densenet_with_skip_connections_over_the_layer(name):
+    model = torchvision.models.DenseNet(8, (2, 2, 2), 16, num_classes=5).eval()
+    check(model, model.features.get_submodule(name), (torch.randn(2, 3, 32, 32),), tolerance=1e-4)
+
+
+class UNet(nn.Module):
+    """Skip connections over the bottom, one normalisation used on both sides of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.GroupNorm(2, 4)
+        self.bottom = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(4, 4, 2, stride=2)
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x):
+        skip = relu(self.norm(self.down(x)), inplace=True)
+        inner = self.norm(self.bottom(skip))
+        skip += self.up(inner)
+        return self.head(torch.cat([skip, self.norm(self.up(inner))], 1)).mean((2, 3))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", ["down", "bottom"])
+def test_unet_with_shared_module_and_in_place_skip(name, batch):
+    model = UNet()
+    check(model, model.get_submodule(name), (torch.randn(batch, 3, 8, 8),))
+
+
+def test_torchvision_vit():
+    model = torchvision.models.VisionTransformer(32, 8, 4, 2, 16, 32, num_classes=3).eval()
+    nn.init.normal_(model.heads.head.weight)
+    for batch in (1, 2):
+        check(model, blocks(model)[1], (torch.randn(batch, 3, 32, 32),))
+
+
+def test_swin_windows_run_copy_by_copy():
+    model = torchvision.models.SwinTransformer([2, 2], 16, [2, 2], [2, 2], [4, 4]).eval()
+    suffix = record(model, [model.features[2]], torch.randn(2, 3, 32, 32))[0]
+    latent = suffix.latent[0]
+    expected = replaced(model, model.features[2], (torch.randn(2, 3, 32, 32),), latent / 2)
+    torch.testing.assert_close(suffix(latent / 2), expected)
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "altclip", "chinese_clip", "metaclip2"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_image_towers(family, batch):
+    model, processor = build(family)
+    similarity = ImageTextSimilarity(model, processor, TEXTS)
+    check(similarity, blocks(model, "image")[2], (torch.randn(batch, 3, 32, 32),))
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "altclip", "chinese_clip", "metaclip2"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_text_towers_with_padding(family, batch):
+    model, processor = build(family)
+    similarity = TextImageSimilarity(model, processor, list(torch.rand(4, 3, 32, 32)))
+    encoded = tokenize(model, processor, TEXTS[:batch])
+    check(similarity, blocks(model, "text")[2], tuple(encoded.values()))
+
+
+def test_bert_with_attention_mask():
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=20,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+    )
+    model = BertModel(config).eval()
+    ids = torch.randint(0, 20, (3, 7))
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+
+    def pooled(ids, mask):
+        return model(input_ids=ids, attention_mask=mask).pooler_output
+
+    check(pooled, blocks(model, "text")[1], (ids, mask))
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_layers_that_return_a_tuple(implementation):
+    model, processor = build("clip")
+    model.set_attn_implementation(implementation)
+    similarity = ImageTextSimilarity(model, processor, TEXTS)
+    layer, returned = blocks(model, "image")[2].self_attn, []
+    handle = layer.register_forward_hook(lambda _m, _a, output: returned.append(output))
+    suffix = check(similarity, layer, (torch.randn(2, 3, 32, 32),))
+    handle.remove()
+    assert isinstance(returned[0], tuple)
+    assert len(suffix.latent) == sum(value is not None for value in returned[0])
+
+
+def test_layer_that_returns_a_one_tuple():
+    class OneTuple(nn.Module):
+        def forward(self, x):
+            return (torch.tanh(x),)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.wrap, self.last = nn.Linear(3, 4), OneTuple(), nn.Linear(4, 2)
+
+        def forward(self, x):
+            (hidden,) = self.wrap(self.first(x))
+            return self.last(hidden)
+
+    model = Model()
+    check(model, model.wrap, (torch.randn(2, 3),))
+
+
+def test_layer_that_returns_a_model_output():
+    model, processor = build("clip")
+    similarity = ImageTextSimilarity(model, processor, TEXTS)
+    check(similarity, model.vision_model.encoder, (torch.randn(2, 3, 32, 32),))
+
+
+@pytest.mark.parametrize("name", ["layers.2", "layers.2.self_attn", "layers.2.mlp"])
+def test_layer_inputs(name):
+    model, processor = build("clip")
+    layer = model.text_model.encoder.get_submodule(name)
+    similarity = TextImageSimilarity(model, processor, list(torch.rand(2, 3, 32, 32)))
+    args = tuple(tokenize(model, processor, TEXTS).values())
+    suffix = record(similarity, [layer], args, at_input=True)[0]
+    (latent,) = suffix.latent
+
+    def hook(_module, args, kwargs):
+        if args:
+            return (latent / 2, *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": latent / 2}
+
+    handle = layer.register_forward_pre_hook(hook, with_kwargs=True)
+    expected = similarity(*args)
+    handle.remove()
+    torch.testing.assert_close(suffix(latent / 2), expected)
+    twice = torch.cat([latent / 2, latent])
+    torch.testing.assert_close(suffix(twice), torch.cat([expected, similarity(*args)]))
+
+
+def test_additive_attention_mask_is_no_latent():
+    model, processor = build("clip")
+    model.set_attn_implementation("eager")
+    similarity = TextImageSimilarity(model, processor, [torch.rand(3, 32, 32)])
+    args = tuple(tokenize(model, processor, TEXTS).values())
+    suffix = record(similarity, [blocks(model, "text")[2]], args, at_input=True)[0]
+    assert [tensor.shape for tensor in suffix.latent] == [(3, 9, 32)]
+
+
+class InPlaceSkip(nn.Module):
+    """A module before the layer changes its argument, which is used again behind the layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.relu = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(inplace=True)
+        self.layer, self.head = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        skip = self.first(x)
+        hidden = self.layer(self.relu(skip))
+        return self.head(hidden.tanh() + skip).mean((2, 3))
+
+
+@pytest.mark.parametrize("name", ["first", "relu", "layer"])
+def test_in_place_modules_change_what_is_used_again_later(name):
+    model = InPlaceSkip()
+    for batch in (1, 2):
+        check(model, model.get_submodule(name), (torch.randn(batch, 1, 8, 8),))
+
+
+def test_a_module_that_returns_its_argument_still_does():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.same = nn.Linear(3, 4), nn.Dropout(0.5)
+            self.layer, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            skip = self.first(x)
+            alias = self.same(skip)
+            alias += 1
+            return self.head(self.layer(alias).tanh() + skip)
+
+    model = Model().eval()
+    check(model, model.layer, (torch.randn(2, 3),))
+
+
+def test_inputs_changed_in_place_are_changed_once_and_not_for_the_caller():
+    layer = nn.Linear(3, 3)
+
+    def forward_func(x):
+        x.sub_(0.5)
+        return layer(x.tanh()).tanh() + x
+
+    x = torch.randn(2, 3)
+    original = x.clone()
+    suffix = record(forward_func, [layer], x)[0]
+    assert torch.equal(x, original)
+    torch.testing.assert_close(suffix(suffix.latent[0]), suffix.output)
+    torch.testing.assert_close(suffix.output, forward_func(original))
+
+
+class Question(nn.Module):
+    """A recurrent encoder, whose state has the batch on its second axis, in front of the layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.encode = nn.LSTM(3, 4, batch_first=True)
+        self.layer, self.head = nn.Linear(3, 4), nn.Linear(8, 2)
+
+    def forward(self, x):
+        _, (state, _) = self.encode(x)
+        return self.head(torch.cat([self.layer(x.sum(1)).tanh(), state[-1]], 1))
+
+
+class Positions(nn.Module):
+    """A position table whose rows may be as many as the batch's."""
+
+    def __init__(self, repeat):
+        super().__init__()
+        self.repeat = repeat
+        self.table, self.layer, self.head = nn.Embedding(5, 3), nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        positions = self.table(torch.arange(5))
+        hidden = self.layer(x).tanh()
+        if self.repeat:
+            positions = positions[None].repeat(len(x), 1, 1)
+        return self.head(hidden + 0 * positions.sum()).mean(1) + positions.mean((-2, -1))[..., None]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("kind", ["question", "positions", "repeated positions"])
+def test_axes_that_only_look_like_the_batch_do_not_matter(kind, batch):
+    model = Question() if kind == "question" else Positions(kind.startswith("repeated"))
+    if kind == "positions":
+        model.head.bias.requires_grad_(False)
+
+    def forward_func(x):
+        output = model(x)
+        return output if len(output) == len(x) else output.expand(len(x), -1)
+
+    x = torch.randn(batch, 5, 3)
+    suffix = record(forward_func, [model.layer], x)[0]
+    news = [suffix.latent[0] * scale for scale in (0.5, 1.0, 2.0)]
+    expected = torch.cat([replaced(forward_func, model.layer, (x,), new) for new in news])
+    torch.testing.assert_close(suffix(torch.cat(news)), expected)
+
+
+def test_fused_transformer_layers_with_padding():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 3).eval()
+    padding = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+
+    def pooled(x):
+        return encoder(x, src_key_padding_mask=padding.repeat(len(x) // 2, 1))[:, 0]
+
+    fused = torch.backends.mha.get_fastpath_enabled()
+    check(pooled, encoder.layers[1], (torch.randn(2, 5, 8),))
+    assert torch.backends.mha.get_fastpath_enabled() == fused
+
+
+def test_random_models_are_refused():
+    model = nn.Sequential(nn.Linear(3, 64), nn.Tanh(), nn.Dropout(0.5), nn.Linear(64, 2)).train()
+    with pytest.warns(UserWarning, match=r"Dropout is in training mode"):
+        suffix = record(model, [model[0]], torch.randn(2, 3))[0]
+    with pytest.raises(RuntimeError, match=r"does not repeat its output .*call model.eval"):
+        suffix(suffix.latent[0])
+    with pytest.raises(RuntimeError, match=r"does not repeat its output"):
+        suffix(suffix.latent[0].repeat(3, 1))
+
+
+def test_infinity_names_the_layer():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+    with torch.no_grad():
+        model[0].bias[1] = -torch.inf
+    with pytest.raises(ValueError, match=r"layer '0' \(Linear\) holds NaN or infinity"):
+        record(model, [model[0]], torch.zeros(1, 3))
+
+
+def test_any_callable_and_further_arguments():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+    def forward_func(x, scale, power, offset):
+        return model(x) * scale[:, None] ** power + offset["value"]
+
+    args = (torch.randn(3, 3), torch.rand(3) + 1, 2, {"value": torch.ones(2)})
+    suffix = record(forward_func, [model[1]], args[0], args[1:])[0]
+    expected = torch.cat(
+        [replaced(forward_func, model[1], args, suffix.latent[0] * s) for s in (0, 2)]
+    )
+    actual = suffix(torch.cat([suffix.latent[0] * 0, suffix.latent[0] * 2]))
+    torch.testing.assert_close(actual, expected)
+
+
+def test_a_bank_of_negatives_is_not_repeated():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5))
+
+    def log_share(x, bank):
+        return (model(x) @ bank.T).log_softmax(-1)
+
+    args = (torch.randn(2, 3), torch.randn(7, 5))
+    suffix = record(log_share, [model[1]], *args)[0]
+    latent = suffix.latent[0]
+    expected = torch.cat([replaced(log_share, model[1], args, latent * s) for s in (0.5, 1)])
+    torch.testing.assert_close(suffix(torch.cat([latent / 2, latent])), expected)
+
+
+def test_rows_that_depend_on_each_other_run_copy_by_copy():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5))
+
+    def in_batch(x):
+        hidden = model(x)
+        return (hidden @ hidden.T).log_softmax(-1).diagonal()
+
+    args = (torch.randn(4, 3),)
+    suffix = record(in_batch, [model[1]], *args)[0]
+    latent = suffix.latent[0]
+    expected = torch.cat([replaced(in_batch, model[1], args, latent * s) for s in (0.5, 1)])
+    torch.testing.assert_close(suffix(torch.cat([latent / 2, latent])), expected)
+    assert not suffix._expandable
+
+
+def test_functional_use_of_the_batch_size_follows_the_copies():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.layer = nn.Linear(3, 4), nn.Linear(4, 4)
+            self.cls = nn.Parameter(torch.randn(1, 1, 4))
+
+        def forward(self, x):
+            hidden = self.layer(self.embed(x))
+            return torch.cat([self.cls.expand(len(x), -1, -1), hidden], 1).tanh().sum(1)
+
+    model = Model()
+    for batch in (1, 2):
+        check(model, model.layer, (torch.randn(batch, 5, 3),))
+
+
+def test_several_layers_share_one_run():
+    model = nn.Sequential(*[nn.Linear(3, 3) for _ in range(4)])
+    x = torch.randn(2, 3)
+    counts = Counter()
+    for i, module in enumerate(model):
+        module.register_forward_hook(lambda *_, i=i: counts.update([i]))
+    suffixes = record(model, [model[2], model[0]], x)
+    assert counts == {0: 1, 1: 1, 2: 1, 3: 1}
+    for suffix, index in zip(suffixes, (2, 0), strict=True):
+        torch.testing.assert_close(
+            suffix(suffix.latent[0] / 2), replaced(model, model[index], (x,), suffix.latent[0] / 2)
+        )
+
+
+def test_hooks_of_the_user_still_act():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    model[0].register_forward_hook(lambda _m, _a, output: output * 2)
+    model[1].register_forward_hook(lambda _m, _a, output: output + 1)
+    x = torch.randn(2, 3)
+    suffix = record(model, [model[1]], x)[0]
+    torch.testing.assert_close(suffix.latent[0], torch.tanh(2 * nn.Linear.forward(model[0], x)) + 1)
+    torch.testing.assert_close(suffix(suffix.latent[0]), model(x))
+    before_layer = record(model, [model[2]], x)[0]
+    torch.testing.assert_close(before_layer(before_layer.latent[0]), model(x))
+
+
+def test_layer_called_by_a_module_that_does_not_own_it():
+    inner = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+
+    class Caller(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.own = nn.Linear(3, 3)
+            self.hidden = [inner]
+
+        def forward(self, x):
+            return self.own(self.hidden[0](self.own(x)))
+
+    model = Caller()
+    check(model, inner[0], (torch.randn(2, 3),))
+    check(model, inner[1], (torch.randn(2, 3),))
+
+
+def snapshot(model):
+    """Everything about a model that a careless explanation might change."""
+    return {
+        "hooks": [
+            (name, len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
+            for name, m in model.named_modules()
+        ],
+        "patches": [name for name, m in model.named_modules() if "forward" in vars(m)],
+        "global": (
+            len(torch_module._global_forward_hooks),
+            len(torch_module._global_forward_pre_hooks),
+        ),
+        "training": [m.training for m in model.modules()],
+        "requires_grad": [p.requires_grad for p in model.parameters()],
+        "grad": [p.grad for p in model.parameters()],
+    }
+
+
+def test_nothing_is_left_behind_after_success_or_error():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    x = torch.randn(2, 3)
+    before = snapshot(model)
+    suffix = record(model, [model[1]], x)[0]
+    suffix(suffix.latent[0])
+    assert snapshot(model) == before
+
+    def broken(x):
+        model(x)
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        record(broken, [model[1]], x)
+    assert snapshot(model) == before
+    calls = Counter()
+
+    def breaks_later(x):
+        calls.update(["call"])
+        if calls["call"] > 1:
+            model[0](x)
+            raise ArithmeticError
+        return model(x)
+
+    suffix = record(breaks_later, [model[1]], x)[0]
+    with pytest.raises(ArithmeticError):
+        suffix(suffix.latent[0])
+    assert snapshot(model) == before
+
+
+def test_an_instance_forward_is_put_back():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    original = model[0].forward
+    patched = lambda x: 3 * original(x)  # noqa: E731
+    model[0].forward = patched
+    suffix = record(model, [model[1]], torch.randn(2, 3))[0]
+    suffix(suffix.latent[0])
+    assert model[0].forward is patched
+
+
+def test_activations_die_with_the_suffix():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    suffix = record(model, [model[1]], torch.randn(2, 3))[0]
+    suffix(suffix.latent[0].requires_grad_()).sum().backward()
+    latent = weakref.ref(suffix.latent[0])
+    del suffix
+    assert latent() is None
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.unused = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.layer(self.layer(x))
+
+
+def test_refusals_name_layer_and_remedy():
+    model = Twice()
+    x = torch.randn(2, 3)
+    with pytest.raises(ValueError, match=r"'layer' \(Linear\) fired 2 times.*runs once"):
+        record(model, [model.layer], x)
+    with pytest.raises(ValueError, match=r"'unused' \(Linear\) fired 0 times.*copy of the model"):
+        record(model, [model.unused], x)
+    with pytest.raises(TypeError, match=r"`layer` must be a module.*got str; .*get_submodule"):
+        record(model, ["layer"], x)
+
+
+def test_outputs_of_another_kind_are_refused():
+    layer = nn.Linear(3, 3)
+    x = torch.randn(2, 3)
+    with pytest.raises(TypeError, match=r"must return a tensor \(B,\) or \(B, C\), got dict"):
+        record(lambda x: {"logits": layer(x)}, [layer], x)
+    with pytest.raises(ValueError, match=r"one row for each of the 2 input rows, got shape \(\)"):
+        record(lambda x: layer(x).sum(), [layer], x)
+
+
+def test_sequence_first_layers_are_refused():
+    encoder = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=False).eval()
+    with pytest.raises(ValueError, match=r"shape \(5, 2, 8\).*batch of 2.*batch_first=True"):
+        record(lambda x: encoder(x.transpose(0, 1)).mean(0), [encoder], torch.randn(2, 5, 8))
+
+
+def test_sequence_first_layer_of_as_many_tokens_as_rows_is_still_right():
+    encoder = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=False).eval()
+    head = nn.Linear(8, 3)
+    x = torch.randn(4, 4, 8)
+
+    def forward_func(x):
+        return head(encoder(x.transpose(0, 1)).tanh()[0])
+
+    suffix = record(forward_func, [encoder], x)[0]
+    latent = suffix.latent[0]
+    expected = torch.cat([replaced(forward_func, encoder, (x,), latent * s) for s in (0.5, 2)])
+    torch.testing.assert_close(suffix(torch.cat([latent / 2, latent * 2])), expected)
+
+
+def test_nan_names_the_layer():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+    with pytest.raises(ValueError, match=r"layer '0' \(Linear\) holds NaN"):
+        record(model, [model[0]], torch.full((1, 3), float("nan")))
+
+
+def test_latent_of_another_shape_is_refused():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+    suffix = record(model, [model[0]], torch.randn(2, 3))[0]
+    with pytest.raises(ValueError, match=r"has \[\(2, 4\)\], got \[\(3, 4\)\]"):
+        suffix(torch.randn(3, 4))
+
+
+def test_another_path_through_the_model_is_refused():
+    layers = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+    runs = Counter()
+
+    def wandering(x):
+        runs.update(["run"])
+        x = layers[0](x)
+        if runs["run"] > 1:
+            x = layers[0](x)
+        return layers[1](x)
+
+    suffix = record(wandering, [layers[1]], torch.randn(2, 3))[0]
+    with pytest.raises(RuntimeError, match=r"Linear ran more often before layer.*same path"):
+        suffix(suffix.latent[0])
+
+
+def test_data_parallel_is_refused(monkeypatch):
+    parallel = nn.DataParallel(nn.Linear(3, 2))
+    monkeypatch.setattr(parallel, "device_ids", [0, 1])
+    for forward_func in (parallel, parallel.forward, lambda x: parallel(x)):
+        with pytest.raises(ValueError, match=r"DataParallel on devices \[0, 1\].*parallel.module"):
+            record(forward_func, [parallel.module], torch.randn(2, 3))
+
+
+@pytest.mark.parametrize("kind", [nn.Dropout, nn.BatchNorm1d])
+def test_training_mode_warns(kind):
+    model = nn.Sequential(nn.Linear(3, 4), kind(4) if kind is nn.BatchNorm1d else kind(0.5))
+    with pytest.warns(UserWarning, match=f"{kind.__name__} is in training mode.*model.eval"):
+        record(model, [model[0]], torch.randn(2, 3))
+
+
+def test_compiled_models_run_eagerly():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    compiled = torch.compile(model, backend="eager")
+    x = torch.randn(2, 3)
+    compiled(x)
+    suffix = record(compiled, [model[1]], x)[0]
+    torch.testing.assert_close(
+        suffix(suffix.latent[0] / 2), replaced(model, model[1], (x,), suffix.latent[0] / 2)
+    )
+
+
+def test_inference_mode_inputs():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    with torch.inference_mode():
+        suffix = record(model, [model[1]], torch.randn(2, 3))[0]
+    latent = suffix.latent[0].requires_grad_()
+    suffix(latent).sum().backward()
+    assert latent.grad is not None
