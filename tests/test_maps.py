@@ -1,0 +1,165 @@
+"""Image maps and token scores."""
+
+import pytest
+import torch
+import torchvision
+from families import build
+from torch.nn.functional import interpolate
+
+from captum_mi.maps import (
+    TokenGrid,
+    image_map,
+    min_max,
+    patch_map,
+    patch_size,
+    token_grid,
+    token_scores,
+)
+from captum_mi.models import tokenize
+
+
+@pytest.mark.parametrize(
+    ("tokens", "size", "expected"),
+    [
+        (50, (224, 224), TokenGrid(1, 7, 7, 32)),
+        (197, (224, 224), TokenGrid(1, 14, 14, 16)),
+        (196, (224, 224), TokenGrid(0, 14, 14, 16)),
+        (198, (224, 224), TokenGrid(2, 14, 14, 16)),
+        (261, (224, 224), TokenGrid(5, 16, 16, 14)),
+        (577, (336, 336), TokenGrid(1, 24, 24, 14)),
+        (49, (48, 64), TokenGrid(1, 6, 8, 8)),
+        (226, (250, 250), TokenGrid(1, 15, 15, 16)),
+        (65, (64, 64), TokenGrid(1, 8, 8, 8)),
+    ],
+)
+def test_token_grid_follows_the_image(tokens, size, expected):
+    assert token_grid(tokens, size) == expected
+    assert token_grid(tokens, size, expected.patch) == expected
+
+
+def test_token_grid_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="image of 32x64 has 3000 tokens; `size` must be that of"):
+        token_grid(3000, (32, 64))
+    with pytest.raises(ValueError, match="patches of size 16 on an image of 32x32 has 40 tokens"):
+        token_grid(40, (32, 32), 16)
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_patch_size_of_a_model(family):
+    model, _ = build(family)
+    assert patch_size(model) == 8
+    assert patch_size(torchvision.models.VisionTransformer(32, 16, 1, 2, 8, 8)) == 16
+    with pytest.raises(ValueError, match="Linear has no patch embedding"):
+        patch_size(torch.nn.Linear(2, 2))
+
+
+def test_image_map_of_tokens_sums_channels_and_drops_the_prefix():
+    attribution = torch.zeros(2, 49, 3)
+    attribution[0, 0] = 100.0  # CLS
+    attribution[0, 1 + 8 * 2 + 5] = torch.tensor([1.0, -3.0, 1.0])
+    low = patch_map(attribution, (48, 64))
+    assert low.shape == (2, 1, 6, 8)
+    assert low[0, 0, 2, 5] == -1.0
+    assert low.abs().sum() == 1.0
+    heat = image_map(attribution, (48, 64))
+    assert heat.shape == (2, 1, 48, 64)
+    row, column = divmod(heat[0, 0].argmin().item(), 64)
+    assert (row // 8, column // 8) == (2, 5)
+    assert (heat[1] == 0).all()
+
+
+def test_image_map_leaves_pixels_that_no_patch_covers_at_zero():
+    heat = image_map(torch.ones(1, 226, 4), (250, 250))
+    assert (heat[..., :240, :240] == 4).all()
+    assert (heat[..., 240:, :] == 0).all()
+    assert (heat[..., 240:] == 0).all()
+
+
+def test_image_map_of_a_convolution_layer():
+    attribution = torch.randn(2, 5, 4, 6)
+    expected = interpolate(attribution.sum(1, keepdim=True), (32, 48), mode="bilinear")
+    torch.testing.assert_close(image_map(attribution, (32, 48)), expected)
+
+
+def test_image_map_takes_the_models_patch_size():
+    model, _ = build("clip")
+    attribution = torch.randn(1, 17, 4)
+    torch.testing.assert_close(
+        image_map(attribution, (32, 32), model=model), image_map(attribution, (32, 32))
+    )
+    with pytest.raises(ValueError, match="patches of size 8 on an image of 64x64"):
+        image_map(attribution, (64, 64), model=model)
+
+
+def test_other_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(B, T, D\) or \(B, C, h, w\), got \(3, 4\)"):
+        image_map(torch.zeros(3, 4), (8, 8))
+
+
+def test_min_max_is_per_sample_and_keeps_constant_maps_finite():
+    values = torch.tensor([[1.0, 3.0, 2.0], [5.0, 5.0, 5.0]])
+    assert min_max(values).tolist() == [[0.0, 1.0, 0.5], [0.0, 0.0, 0.0]]
+    assert min_max(torch.randn(2, 1, 4, 4)).amax((1, 2, 3)).tolist() == [1.0, 1.0]
+
+
+def test_token_scores_keep_special_tokens_apart_and_drop_padding():
+    model, processor = build("clip")
+    ids = tokenize(model, processor, ["a red circle", "a heart and a square"])["input_ids"]
+    attribution = torch.arange(2.0 * 7 * 2).reshape(2, 7, 2) * (ids > 0)[..., None]
+    first, second = token_scores(attribution, ids, processor)
+    assert first.tokens == ("<bos>", "a", "red", "circle", "<eos>")
+    assert first.special == (True, False, False, False, True)
+    assert first.scores == (1.0, 5.0, 9.0, 13.0, 17.0)
+    assert second.tokens == ("<bos>", "a", "heart", "and", "a", "square", "<eos>")
+    with pytest.raises(ValueError, match=r"`input_ids` of shape \(2, 7\), got \(2, 3, 2\)"):
+        token_scores(torch.zeros(2, 3, 2), ids, processor)
+
+
+def test_maps_with_channels_last_are_refused():
+    with pytest.raises(ValueError, match=r"no \(B, C, h, w\) map of .* 64x64.*permute"):
+        image_map(torch.zeros(1, 32, 32, 16), (64, 64))
+    assert image_map(torch.zeros(1, 3, 8, 11), (250, 333)).shape == (1, 1, 250, 333)
+
+
+def test_padding_that_is_pooled_is_one_special_token():
+    model, processor = build("siglip")
+    ids = tokenize(model, processor, ["a heart"])["input_ids"]
+    (scores,) = token_scores(torch.ones(1, 16, 2), ids, processor)
+    assert scores.tokens == ("<bos>", "a", "heart", "<eos>", "<padding>")
+    assert scores.scores == (2, 2, 2, 2, 24)
+    assert scores.special == (True, False, False, True, True)
+
+
+def test_padding_on_the_left_is_left_out():
+    _, processor = build("clip")
+    ids = torch.tensor([[0, 0, 1, 4, 10, 3], [0, 0, 0, 1, 4, 10]])
+    attribution = (ids > 0).float()[..., None]
+    ended, open_ended = token_scores(attribution, ids, processor)
+    assert ended.tokens == ("<bos>", "a", "heart", "<eos>")
+    assert open_ended.tokens == ("<bos>", "a", "heart")
+
+
+def test_byte_level_tokens_are_decoded():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {symbol: i for i, symbol in enumerate(alphabet)}
+    vocabulary["Ã©"] = len(vocabulary)
+    backend = Tokenizer(models.BPE(vocabulary, [("Ã", "©")]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="!")
+    ids = torch.tensor([tokenizer("é")["input_ids"]])
+    (scores,) = token_scores(torch.ones(1, 1, 1), ids, tokenizer)
+    assert scores.tokens == ("é",)
+
+
+def test_token_scores_know_an_end_token_that_doubles_as_padding():
+    _, processor = build("clip")
+    tokenizer = processor.tokenizer
+    tokenizer.pad_token = "<eos>"
+    ids = torch.tensor([[1, 4, 10, 3, 3, 3]])
+    attribution = torch.tensor([1.0, 1, 1, 1, 0, 0])[None, :, None]
+    (scores,) = token_scores(attribution, ids, tokenizer)
+    assert scores.tokens == ("<bos>", "a", "heart", "<eos>")
