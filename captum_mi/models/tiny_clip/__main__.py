@@ -19,7 +19,9 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train and write a Hugging Face folder")
     train.add_argument("folder", type=Path, help="where to write the model")
-    train.add_argument("--steps", type=int, default=4000, help="optimiser steps (default: 4000)")
+    train.add_argument(
+        "--steps", type=int, default=4000, help="steps of the first stage (default: 4000)"
+    )
     train.add_argument("--batch-size", type=int, default=128, help="scenes a step (default: 128)")
     train.add_argument(
         "--seed", type=int, default=0, help="seed of scenes and weights (default: 0)"
@@ -44,8 +46,8 @@ def main() -> None:
     figures = training.accuracy(
         model, AutoProcessor.from_pretrained(folder), scenes=arguments["scenes"]
     )
-    print(f"one object, ranked first of 64 texts: {figures.single_top1:.3f}")  # noqa: T201
-    print(f"two objects, both in the first two:   {figures.two_in_top2:.3f}")  # noqa: T201
+    print(f"one object, ranked first of 64 texts: {figures.single_top1:.3f}")
+    print(f"two objects, both in the first two:   {figures.two_in_top2:.3f}")
 
 
 if __name__ == "__main__":
