@@ -1,0 +1,143 @@
+"""``captum-mi explain``: what it writes, and what it says about bad input."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from families import build
+from PIL import Image
+
+from captum_mi.cli import main
+from captum_mi.datasets import Scenes
+from captum_mi.explanation import explain_pairs
+
+
+@pytest.fixture
+def scene_file(tmp_path):
+    path = tmp_path / "scene.png"
+    Image.fromarray(Scenes(1, seed=5, objects=2)[0].image).save(path)
+    return str(path)
+
+
+def test_without_arguments_a_shipped_scene_is_explained(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["explain"]) == 0
+    record = json.loads((tmp_path / "explanation.json").read_text())
+    assert record["image"] == "shipped scene"
+    assert record["method"] == "nib"
+    assert record["steps"] == 10
+    assert record["layers"] == {"image": 3, "text": 1}
+    assert set(record["versions"]) == {"captum_mi", "captum", "torch", "transformers"}
+    assert len(record["explanations"]) == 3
+    for explanation in record["explanations"]:
+        assert np.shape(explanation["patches"]) == (8, 8)
+        words = [token["token"] for token in explanation["tokens"] if not token["special"]]
+        assert words == explanation["text"].split()
+    with Image.open(tmp_path / "explanation.png") as picture:
+        assert picture.size[0] > 1000
+    out = capsys.readouterr().out
+    assert out.startswith("text ")
+    assert "wrote explanation.png and explanation.json" in out
+
+
+def test_an_image_and_texts(scene_file, tmp_path, embedded, capsys):
+    texts = ["a red circle", "a blue square and a red heart"]
+    out = tmp_path / "deep" / "er" / "result.png"
+    arguments = ["explain", scene_file, *texts, "--steps", "4", "--layer", "4,2", "--out", str(out)]
+    assert main(arguments) == 0
+    record = json.loads(out.with_suffix(".json").read_text())
+    assert record["layers"] == {"image": 4, "text": 2}
+    with Image.open(scene_file) as image:
+        expected = explain_pairs(*embedded, image.convert("RGB"), texts, layers=(4, 2), n_steps=4)
+    for written, pair in zip(record["explanations"], expected.pairs, strict=True):
+        assert written["text"] == pair.text
+        assert written["cosine"] == pytest.approx(pair.cosine, abs=1e-5)
+        np.testing.assert_allclose(written["patches"], pair.patches, atol=1e-5)
+    assert str(out) in capsys.readouterr().out
+
+
+def test_a_local_folder_and_a_grey_image(tmp_path, embedded):
+    model, processor = embedded
+    model.save_pretrained(tmp_path / "clip")
+    processor.save_pretrained(tmp_path / "clip")
+    Image.fromarray(np.arange(100 * 80, dtype=np.uint8).reshape(100, 80)).save(
+        tmp_path / "grey.png"
+    )
+    arguments = ["explain", str(tmp_path / "grey.png"), "a red circle", "--model"]
+    arguments += [str(tmp_path / "clip"), "--out", str(tmp_path / "grey-out")]
+    assert main(arguments) == 0
+    assert json.loads((tmp_path / "grey-out.json").read_text())["model"] == str(tmp_path / "clip")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.png", "a heart"], "there is no image 'nowhere.png'; give the path"),
+        (["broken.png", "a heart"], "'broken.png' cannot be read as an image"),
+        (["cut.png", "a heart"], "'cut.png' cannot be read as an image"),
+        (["good.png"], "image 'good.png' needs at least one text"),
+        (["good.png", "a heart", " "], "a text must not be empty, got ' '"),
+        (
+            ["good.png", "a heart", "--method", "magic"],
+            "`--method` must be one of nib.*got 'magic'",
+        ),
+        (["good.png", "a heart", "--steps", "0"], "`--steps` must be at least 1, got 0"),
+        (["good.png", "a heart", "--layer", "7"], "`layer` must be 0 to 6.*image tower, got 7"),
+        (["good.png", "a heart", "--layer", "3,5"], "`layer` must be 0 to 4.*text tower, got 5"),
+        (
+            ["good.png", "a heart", "--model", "no/hub"],
+            "cannot load a model from 'no/hub'; give a local",
+        ),
+        (["good.png", "a heart", "--model", "."], "folder '.' holds no config.json"),
+        (["good.png", "a " * 40], "has 42 tokens, but the model reads at most 32"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    image = Image.fromarray(Scenes(1)[0].image)
+    image.save("good.png")
+    (tmp_path / "broken.png").write_text("no image")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:900])
+    assert main(["explain", *arguments]) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("captum-mi")]
+    assert len(lines) == 1
+    assert re.search(words, lines[0])
+    assert "Traceback" not in captured.err
+    assert not list(tmp_path.glob("explanation*"))
+
+
+def test_a_malformed_layer_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit, match=r"2"):
+        main(["explain", "x.png", "a heart", "--layer", "1,2,3"])
+    assert "must be a number N, or N,M; got '1,2,3'" in capsys.readouterr().err
+
+
+def test_help_shows_examples():
+    for command in ([], ["explain"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "captum_mi", *command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "captum-mi" in done.stdout
+    assert "openai/clip-vit-base-patch32" in done.stdout
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "chinese_clip", "altclip", "metaclip2"])
+def test_every_family_is_explained(family):
+    model, processor = build(family)
+    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    result = explain_pairs(model, processor, image, ["a red circle", "a heart"], n_steps=3)
+    assert result.pixels.shape == (32, 32, 3)
+    torch.testing.assert_close(result.pixels, image.permute(1, 2, 0) / 255)
+    assert result.pairs[0].patches.shape == (4, 4)
+    assert result.pairs[0].heat.shape == (32, 32)
+    padding = ("<padding>",) if family == "siglip" else ()
+    assert result.pairs[0].tokens.tokens == ("<bos>", "a", "red", "circle", "<eos>", *padding)
+    assert result.pairs[1].heat.abs().sum() > 0
