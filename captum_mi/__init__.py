@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from captum_mi import attr, datasets, estimators, maps, models, visualization
-    from captum_mi.attr import NarrowingIB
+    from captum_mi.attr import MultimodalIB, NarrowingIB
 
-__all__ = ["NarrowingIB", "attr", "datasets", "estimators", "maps", "models", "visualization"]
+__all__ = [
+    "MultimodalIB",
+    "NarrowingIB",
+    "attr",
+    "datasets",
+    "estimators",
+    "maps",
+    "models",
+    "visualization",
+]
 
-_CLASSES = {"NarrowingIB": "captum_mi.attr"}
+_CLASSES = {"MultimodalIB": "captum_mi.attr", "NarrowingIB": "captum_mi.attr"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -16,6 +17,13 @@ def check_positive(name: str, value: int) -> int:
         raise TypeError(f"`{name}` must be an integer, got {value!r}")
     if value < 1:
         raise ValueError(f"`{name}` must be at least 1, got {value}")
+    return value
+
+
+def check_positive_number(name: str, value: float) -> float:
+    """Returns ``value`` if it is positive and finite."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"`{name}` must be positive, got {value}")
     return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from torch import nn
@@ -86,3 +86,26 @@ def override_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator
             module.forward = previous
         else:
             del module.forward
+
+
+class _LayerReached(Exception):  # noqa: N818
+    """Ends a forward pass that is not needed any further."""
+
+
+def layer_value(run: Callable[[], object], layer: nn.Module) -> Any:  # noqa: ANN401
+    """Returns the layer's first output in a forward pass, which ends there.
+
+    Raises:
+        ValueError: if the layer does not fire.
+    """
+    values: list[Any] = []
+
+    def stop(output: Any) -> None:  # noqa: ANN401
+        values.append(output)
+        raise _LayerReached
+
+    with edit_output(layer, stop), suppress(_LayerReached):
+        run()
+    if not values:
+        raise ValueError(f"layer {type(layer).__name__} did not fire; is it part of this model?")
+    return values[0]

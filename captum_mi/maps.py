@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -107,6 +108,34 @@ def image_map(
     covered = (grid.height * grid.patch, grid.width * grid.patch)
     upsampled = _resize(patch_map(attribution, size, model=model), covered)
     return pad(upsampled, (0, width - covered[1], 0, height - covered[0]))
+
+
+def bits_per_pixel(
+    capacity: Tensor, size: Sequence[int], *, model: nn.Module | None = None
+) -> Tensor:
+    """Spreads the information that passes a bottleneck over the pixels of the image.
+
+    Args:
+        capacity: (B, C, h, w) or (B, T, D), nats per element, from ``MultimodalIB``.
+        size: (H, W) of the pixels that the model saw.
+        model: the model; its patch size then decides the grid.
+
+    Returns:
+        (B, 1, H, W) bits per pixel; the sum is the total of the map's elements, but for the
+        interpolation at the border.
+
+    Source: Schulz et al. 2020, section 4.
+
+    Example:
+        >>> bits_per_pixel(torch.rand(1, 64, 7, 7), (224, 224)).shape
+        torch.Size([1, 1, 224, 224])
+    """
+    nats = image_map(capacity, size, model=model)
+    if capacity.ndim == 4:
+        area = size[0] * size[1] / (capacity.shape[2] * capacity.shape[3])
+    else:
+        area = _grid(capacity, size, model).patch ** 2
+    return nats / (math.log(2) * area)
 
 
 def patch_map(

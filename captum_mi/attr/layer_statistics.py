@@ -1,0 +1,124 @@
+"""Mean and deviation of every element of a layer, over a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from captum_mi import _nested
+from captum_mi._hooks import layer_value
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """Statistics of a layer's output, element by element: the prior of a noise bottleneck.
+
+    Attributes:
+        mean: the layer's shape without the batch.
+        std: the same shape, with n - 1.
+        active: the same shape, share of the samples in which the element is not zero.
+        count: number of samples.
+
+    Source: Schulz et al., "Restricting the Flow", ICLR 2020, section 3.2.
+
+    Example:
+        >>> loader = [torch.randn(8, 3) for _ in range(4)]
+        >>> LayerStatistics.fit(nn.Sequential(nn.Linear(3, 2)), "0", loader).count
+        32
+    """
+
+    mean: Tensor
+    std: Tensor
+    active: Tensor
+    count: int
+
+    @classmethod
+    def fit(
+        cls,
+        model: Callable[..., Any],
+        layer: nn.Module | str,
+        loader: Iterable[Any],
+    ) -> LayerStatistics:
+        """Runs the model up to the layer on all batches and merges their moments (Welford, Chan).
+
+        Args:
+            model: the model, in evaluation mode.
+            layer: the layer, or its dotted name in the model.
+            loader: batches: the input tensor, a sequence that begins with it (labels are ignored),
+                or a mapping of keyword arguments.
+
+        Returns:
+            the statistics, float32, on the layer's device.
+
+        Raises:
+            ValueError: if there are fewer than two samples, the layer has not one tensor, or a NaN
+                turns up.
+        """
+        module = (
+            model.get_submodule(layer)  # type: ignore[attr-defined]
+            if isinstance(layer, str)
+            else layer
+        )
+        count = 0
+        mean = squares = active = torch.zeros(())
+        for batch in tqdm(loader, desc="layer statistics", leave=False, delay=2):
+            values = _values(model, module, batch)
+            added, batch_mean = len(values), values.mean(0)
+            if count == 0:
+                mean, squares, active = (torch.zeros_like(batch_mean) for _ in range(3))
+            shift = batch_mean - mean
+            count += added
+            mean = mean + shift * (added / count)
+            squares = squares + (values - batch_mean).square().sum(0)
+            squares = squares + shift.square() * (added * (count - added) / count)
+            active = active + (values != 0).sum(0)
+        if count < 2:
+            raise ValueError(f"`loader` must hold at least two samples, got {count}")
+        return cls(
+            mean=mean.float(),
+            std=(squares / (count - 1)).sqrt().float(),
+            active=(active / count).float(),
+            count=count,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Writes the statistics as safetensors."""
+        from safetensors.torch import save_file
+
+        tensors = {"mean": self.mean, "std": self.std, "active": self.active}
+        contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(contiguous, path, metadata={"count": str(self.count)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> LayerStatistics:
+        """Reads what :meth:`save` wrote."""
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in ("mean", "std", "active")}
+            return cls(**tensors, count=int(file.metadata()["count"]))
+
+
+@torch.no_grad()
+def _values(model: Callable[..., Any], layer: nn.Module, batch: Any) -> Tensor:  # noqa: ANN401
+    """(B, ...) the layer's output for a batch, in double precision."""
+    if isinstance(batch, Mapping):
+        value = layer_value(lambda: model(**batch), layer)
+    else:
+        inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+        value = layer_value(lambda: model(inputs), layer)
+    latents = _nested.take(value, _nested.floating(value))
+    if len(latents) != 1:
+        raise ValueError(
+            f"`layer` must return one floating-point tensor, {type(layer).__name__} returns"
+            f" {len(latents)}"
+        )
+    if not latents[0].isfinite().all():
+        raise ValueError(f"layer {type(layer).__name__} holds NaN or infinity for these inputs")
+    return latents[0].double()

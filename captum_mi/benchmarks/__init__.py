@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m captum_mi.benchmarks NAME``."""

@@ -1,0 +1,63 @@
+"""The benchmarks' judges and references, on cases whose answer is known."""
+
+import pytest
+import torch
+from captum.attr import IntegratedGradients
+from torch import nn
+
+from captum_mi.benchmarks.pointing import Pointing, judge, pointing
+from captum_mi.benchmarks.speed import zero_latent_layer_integrated_gradients
+from captum_mi.models import blocks
+
+
+def masks():
+    named, other = torch.zeros(2, 8, 8, dtype=torch.bool)
+    named[1:3, 1:3] = True
+    other[5:7, 5:7] = True
+    return named, other
+
+
+def test_a_perfect_map():
+    named, other = masks()
+    heat = named.float() - other.float()
+    assert judge(heat, named, other) == Pointing(1.0, 0.0, 1.0, 1.0, 1.0)
+    assert judge(heat, other, named) == Pointing(0.0, 1.0, 0.0, 0.0, 0.0)
+
+
+def test_tolerance_is_the_distance_to_the_object():
+    named, other = masks()
+    heat = torch.zeros(8, 8)
+    heat[2, 4] = 1.0  # two columns right of the object
+    assert judge(heat, named, other, tolerance=1.9).hit == 0.0
+    assert judge(heat, named, other, tolerance=2.0).hit == 1.0
+    assert judge(heat, named, other, tolerance=2.0).exact == 0.0
+    assert judge(heat, named, other, tolerance=1.9).wrong == 0.0
+    assert judge(heat, other, named, tolerance=2.0).wrong == 1.0
+
+
+def test_mass_and_sign():
+    named, other = masks()
+    heat = torch.full((8, 8), 0.5)
+    heat[other] = -1.0
+    judged = judge(heat, named, other)
+    assert judged.mass_inside == pytest.approx(4 / 60)
+    assert judged.other_negative == 1.0
+    assert judge(torch.zeros(8, 8), named, other).mass_inside == 0.0
+
+
+def test_pointing_averages_over_both_objects(embedded):
+    model, processor = embedded
+    row = pointing(model, processor, blocks(model)[2], "nib", scenes=3, n_steps=2)
+    assert set(row) == {"hit", "wrong", "exact", "mass_inside", "other_negative"}
+    assert all(0 <= value <= 1 for value in row.values())
+    assert (row["hit"] * 6) % 1 == pytest.approx(0, abs=1e-9)
+
+
+def test_zero_latent_reference_is_captum_from_zero():
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3), nn.Tanh())
+    x = torch.randn(2, 4)
+    expected = IntegratedGradients(model[2:]).attribute(
+        model[:2](x), target=1, n_steps=5, method="riemann_right"
+    )
+    actual = zero_latent_layer_integrated_gradients(model, model[1], x, 1, 5)
+    torch.testing.assert_close(actual, expected)
