@@ -31,6 +31,7 @@ SHIPPED_SCENE = 8
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs ``captum-mi``; returns the exit status: 0, or 2 for bad input."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     options = _parser().parse_args(arguments)
 
     def say(message: object) -> None:
