@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from captum_mi.datasets import Scenes
 from captum_mi.estimators import info_nce
-from captum_mi.models.tiny_clip.training import collate, contrastive_loss
+from captum_mi.models.tiny_clip.training import collate, contrastive_loss, train
 
 
 def test_equals_cross_entropy_up_to_log_n():
@@ -70,3 +70,8 @@ def test_loss_ignores_true_pairs_off_the_diagonal():
     changed[0, 1] = 50.0
     torch.testing.assert_close(contrastive_loss(scores, pairs), contrastive_loss(changed, pairs))
     assert contrastive_loss(100 * torch.eye(4), pairs) < 1e-3
+
+
+def test_too_few_steps_to_train_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"`steps` must be at least 100, got 20"):
+        train(tmp_path, steps=20)

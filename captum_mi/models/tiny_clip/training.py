@@ -39,6 +39,7 @@ WARM_UP = 0.05  # of the steps
 SINGLE_OBJECTS = 0.15  # of the first stage's steps
 SECOND_STAGE = 0.3  # times the first stage's steps
 ATTENTION_DROPOUT = 0.3
+MIN_STEPS = 100
 MAX_LOGIT_SCALE = math.log(100.0)
 HELD_OUT_SEED = 1_000_003
 
@@ -161,7 +162,12 @@ def train(
         seed: seed of the scenes and of the weights.
         device: torch device; matrix products run in bfloat16.
         workers: processes that draw scenes.
+
+    Raises:
+        ValueError: if there are too few steps for a warm-up in each stage.
     """
+    if steps < MIN_STEPS:
+        raise ValueError(f"`steps` must be at least {MIN_STEPS}, got {steps}")
     torch.manual_seed(seed)
     processor = new_processor()
     model = new_model(len(processor.tokenizer)).to(device).train()
