@@ -7,7 +7,7 @@ import torch
 import torchvision
 from families import FAMILIES, build
 from scipy.stats import spearmanr
-from test_suffix import replaced
+from test_suffix import latent_of, replaced
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
@@ -73,12 +73,7 @@ def test_capacity_is_finite_for_any_alpha(dtype, smoothing):
 
 def brute_force(forward_func, layer, x, target, *, beta, n_steps, n_samples, seed):
     """The published procedure for one row, in words: the whole model again for every noise draw."""
-    seen = []
-    handle = layer.register_forward_hook(lambda _m, _a, output: seen.append(output))
-    with torch.no_grad():
-        forward_func(x)
-    handle.remove()
-    z = seen[0] if isinstance(seen[0], torch.Tensor) else seen[0][0]
+    z = latent_of(forward_func, layer, x)
     alpha = torch.full_like(z, 5.0, requires_grad=True)
     first, second = torch.zeros_like(z), torch.zeros_like(z)
     generator = torch.Generator().manual_seed(seed)

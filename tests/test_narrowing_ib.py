@@ -8,7 +8,7 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients, LayerIntegratedGradients, NoiseTunnel
 from families import FAMILIES, build
-from test_suffix import replaced
+from test_suffix import latent_of, replaced
 from torch import nn
 
 from captum_mi import NarrowingIB
@@ -26,12 +26,7 @@ def mlp(dtype=torch.float64):
 
 def brute_force(forward_func, layer, x, target, n_steps):
     """Equation 10 in words: the whole model again at every point of the path."""
-    seen = []
-    handle = layer.register_forward_hook(lambda _m, _a, output: seen.append(output))
-    with torch.no_grad():
-        forward_func(x)
-    handle.remove()
-    z = seen[0] if isinstance(seen[0], torch.Tensor) else seen[0][0]
+    z = latent_of(forward_func, layer, x)
     total = torch.zeros_like(z)
     for k in range(1, n_steps + 1):
         narrowed = (k / n_steps * z).requires_grad_()

@@ -35,6 +35,16 @@ def replaced(forward_func, layer, args, new):
         handle.remove()
 
 
+def latent_of(forward_func, layer, x):
+    """The layer's floating-point output, seen by a hook."""
+    seen = []
+    handle = layer.register_forward_hook(lambda _m, _a, output: seen.append(output))
+    with torch.no_grad():
+        forward_func(x)
+    handle.remove()
+    return (seen[0] if isinstance(seen[0], torch.Tensor) else seen[0][0]).detach()
+
+
 def check(forward_func, layer, args, copies=3, tolerance=1e-5):
     """Compares the suffix with the oracle, copies together and apart; returns the suffix."""
     suffix = record(forward_func, [layer], args)[0]
