@@ -66,6 +66,7 @@ def _print_row(name: str, row: dict[str, float]) -> None:
 
 def _speed(options: argparse.Namespace) -> None:
     print("CLIP of ViT-B/32 size, random weights, 10 steps; medians of alternating runs")
+    print("difference: the largest, as a share of the largest value of the map")
     print("method  against                                    theirs s  ours s  ratio  difference")
     rows = {
         "nib     LayerIntegratedGradients, hidden state 9": speed.narrowing_ib,

@@ -27,7 +27,7 @@ FORWARD_LAYER = "captum.attr._core.layer.layer_integrated_gradients._forward_lay
 
 
 class Speed(NamedTuple):
-    """Median seconds of two ways to the same map, run in turns, and how the maps differ."""
+    """Median seconds of two ways to the same map, in turns, and the maps' relative gap."""
 
     reference: float
     ours: float
