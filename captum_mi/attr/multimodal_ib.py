@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from captum._utils.common import _expand_target, _format_outputs, _select_targets
+from captum._utils.common import _expand_target, _format_outputs
 from captum._utils.typing import TargetType
 from captum.attr._utils.attribution import LayerAttribution
 from captum.log import log_usage
@@ -17,6 +17,7 @@ from captum_mi._checks import check_choice, check_positive, check_positive_numbe
 from captum_mi._nested import at_least_single
 from captum_mi._suffix import LayerSuffix, record
 from captum_mi.attr._degenerate import check_finite, warn_if_degenerate
+from captum_mi.attr._scores import target_scores
 from captum_mi.attr.layer_statistics import LayerStatistics
 
 Objective = Literal["score", "log_softmax"]
@@ -252,13 +253,7 @@ class _Scores:
                     f" {tuple(output.shape)}; use 'score'"
                 )
             output = at_least_single(output).log_softmax(dim=-1)
-        selected = _select_targets(output, _expand_target(self._target, copies))
-        if selected[0].numel() != 1:
-            raise AssertionError(
-                f"`target` must select one output per row; the model returns {tuple(output.shape)},"
-                f" got target {self._target!r}"
-            )
-        return at_least_single(selected).flatten()
+        return target_scores(output, _expand_target(self._target, copies))
 
 
 def _optimise(

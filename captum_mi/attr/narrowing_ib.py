@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from captum._utils.common import _format_outputs, _run_forward, _select_targets
+from captum._utils.common import _format_outputs
 from captum._utils.typing import BaselineType, TargetType
 from captum.attr import IntegratedGradients
 from captum.attr._utils.approximation_methods import SUPPORTED_METHODS
@@ -19,6 +19,7 @@ from captum_mi import _nested
 from captum_mi._checks import check_choice, check_positive
 from captum_mi._suffix import LayerSuffix, record
 from captum_mi.attr._degenerate import check_finite, warn_if_degenerate
+from captum_mi.attr._scores import scores_and_gradients, target_scores
 
 Attributions = Tensor | tuple[Tensor, ...] | list[Tensor | tuple[Tensor, ...]]
 LayerBaselines = Tensor | float | tuple[Tensor | float, ...]
@@ -131,7 +132,7 @@ class NarrowingIB(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         layers = self.layer if isinstance(self.layer, list) else [self.layer]
         run = {"at_input": attribute_to_layer_input}
         suffixes = record(self.forward_func, layers, inputs, additional_forward_args, **run)
-        _select_targets(suffixes[0].output, target)
+        target_scores(suffixes[0].output, target)
         if baselines is not None:
             _, baseline_inputs = _format_input_baseline(inputs, baselines)
             baseline_inputs = _tensor_baselines(inputs, baseline_inputs)
@@ -233,8 +234,6 @@ def _integrate(
     grad_kwargs: dict[str, Any] | None,
 ) -> tuple[Tensor, ...]:
     """Captum's Integrated Gradients of the suffix, from ``start`` to the layer's own latent."""
-    # What does not reach the output, such as attention weights, has a gradient of zero.
-    options: dict[str, Any] = {"materialize_grads": True} | (grad_kwargs or {})
 
     def gradients(
         forward_fn: Callable[..., Tensor],
@@ -242,17 +241,7 @@ def _integrate(
         target_ind: TargetType = None,
         additional_forward_args: Any = None,  # noqa: ANN401
     ) -> tuple[Tensor, ...]:
-        with torch.enable_grad():
-            output = _run_forward(forward_fn, inputs, target_ind, additional_forward_args)
-            if output[0].numel() != 1:
-                raise AssertionError(
-                    "`target` must select one output per row; the model returns"
-                    f" {tuple(output.shape)}, got target {target!r}"
-                )
-            if not output.requires_grad:
-                return tuple(torch.zeros_like(tensor) for tensor in inputs)
-            found: tuple[Tensor, ...] = torch.autograd.grad(torch.unbind(output), inputs, **options)
-            return found
+        return scores_and_gradients(suffix, inputs, target_ind, grad_kwargs)[1]
 
     with torch.inference_mode(mode=False):
         integrated_gradients = IntegratedGradients(suffix)
@@ -277,8 +266,8 @@ def _convergence_delta(
     attributions: tuple[Tensor, ...],
 ) -> Tensor:
     """(B,) sum of the attributions minus F(z) - F(start)."""
-    end_score = _select_targets(suffix.output, target).flatten()
-    start_score = _select_targets(suffix(*start), target).flatten()
+    end_score = target_scores(suffix.output, target)
+    start_score = target_scores(suffix(*start), target)
     total = torch.stack([tensor.flatten(1).sum(1) for tensor in attributions]).sum(0)
     delta: Tensor = total - (end_score - start_score)
     return delta

@@ -1,0 +1,51 @@
+"""The score to explain, for each row, and its gradient at a latent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from captum._utils.common import _select_targets
+from torch import Tensor
+
+from captum_mi._nested import at_least_single
+
+if TYPE_CHECKING:
+    from captum._utils.typing import TargetType
+
+    from captum_mi._suffix import LayerSuffix
+
+
+def target_scores(output: Tensor, target: TargetType) -> Tensor:
+    """Returns the selected output of each row, (B,), at least float32.
+
+    Raises:
+        AssertionError: if ``target`` does not select one output per row (as Captum raises).
+    """
+    selected = _select_targets(output, target)
+    if selected[0].numel() != 1:
+        raise AssertionError(
+            f"`target` must select one output per row; the model returns {tuple(output.shape)}, got"
+            f" target {target!r}"
+        )
+    return at_least_single(selected).flatten()
+
+
+def scores_and_gradients(
+    suffix: LayerSuffix,
+    latent: tuple[Tensor, ...],
+    target: TargetType,
+    grad_kwargs: dict[str, Any] | None = None,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Returns the score of each row at a latent, (B,), and its gradient, in the latent's shape.
+
+    What does not reach the output has a gradient of zero.
+    """
+    options: dict[str, Any] = {"materialize_grads": True} | (grad_kwargs or {})
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        leaves = tuple(at_least_single(part).detach().requires_grad_() for part in latent)
+        scores = target_scores(suffix(*leaves), target)
+        if not scores.requires_grad:
+            return scores, tuple(torch.zeros_like(leaf) for leaf in leaves)
+        gradients = torch.autograd.grad(scores.sum(), leaves, **options)
+    return scores.detach(), tuple(gradients)
