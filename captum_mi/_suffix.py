@@ -245,7 +245,7 @@ def record(
             # A module calls the layer without owning it: which outputs to keep was not clear.
             recorder = Recorder(forward_func, layers, at_input=at_input, keep_all=True)
             output = recorder.run(detached_copy(args))
-    _check_output(output, inputs)
+    check_output(output, inputs)
     for trace in recorder.traces:
         _check_latent(
             _nested.take(trace.value, trace.positions),
@@ -255,7 +255,8 @@ def record(
     return [LayerSuffix(forward_func, args, output, trace) for trace in recorder.traces]
 
 
-def _check_output(output: object, inputs: tuple[Tensor, ...]) -> None:
+def check_output(output: object, inputs: tuple[Tensor, ...]) -> None:
+    """Raises where the model does not return one row per input row."""
     if not isinstance(output, Tensor):
         raise TypeError(
             f"`forward_func` must return a tensor (B,) or (B, C), got {type(output).__name__}; wrap"

@@ -25,7 +25,14 @@ MODULES = [
 @pytest.fixture(scope="module")
 def names(embedded):
     clip, processor = embedded
-    return {"torch": torch, "nn": nn, "clip": clip, "processor": processor, "scene": Scenes(1)[0]}
+    return {
+        "torch": torch,
+        "nn": nn,
+        "clip": clip,
+        "processor": processor,
+        "scene": Scenes(1)[0],
+        "pixels": torch.zeros(1, 3, 64, 64),
+    }
 
 
 @pytest.mark.parametrize("name", MODULES)

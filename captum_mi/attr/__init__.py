@@ -1,8 +1,24 @@
 """Attribution methods, each a Captum ``Attribution``."""
 
+from captum_mi.attr.attention import AttentionSaliency, GenericAttention
+from captum_mi.attr.fast_ig import FastIG
 from captum_mi.attr.layer_statistics import LayerStatistics
 from captum_mi.attr.methods import METHODS
+from captum_mi.attr.mfaba import MFABA
 from captum_mi.attr.multimodal_ib import MultimodalIB
 from captum_mi.attr.narrowing_ib import NarrowingIB
+from captum_mi.attr.rise import RISE
+from captum_mi.attr.token_grad_cam import TokenGradCam
 
-__all__ = ["METHODS", "LayerStatistics", "MultimodalIB", "NarrowingIB"]
+__all__ = [
+    "METHODS",
+    "MFABA",
+    "RISE",
+    "AttentionSaliency",
+    "FastIG",
+    "GenericAttention",
+    "LayerStatistics",
+    "MultimodalIB",
+    "NarrowingIB",
+    "TokenGradCam",
+]

@@ -1,0 +1,109 @@
+"""Reading the attention probabilities of transformer layers, with their gradients."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from captum_mi._nested import at_least_single
+
+SDPA = "sdpa"
+
+
+@contextmanager
+def attention_probabilities(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """Collects the attention probabilities inside a layer, in the order in which they are used.
+
+    While the context is open, this thread's calls of PyTorch's ``scaled_dot_product_attention``
+    inside the layer are computed step by step, and Hugging Face modules of the layer that are set
+    to another implementation use that one; both are undone at the end.
+
+    Args:
+        layer: a module with attention inside, or a list of blocks (``nn.ModuleList``), which does
+            not run as such but whose blocks do.
+
+    Yields:
+        a list that fills with tensors (B, heads, T, T), float32 for half-precision models, each
+        part of the graph that leads to the model's output.
+    """
+    found: list[Tensor] = []
+    depth = 0
+    thread = threading.get_ident()
+    fused = functional.scaled_dot_product_attention
+
+    def enter(*_: object) -> None:
+        nonlocal depth
+        depth += threading.get_ident() == thread
+
+    def leave(*_: object) -> None:
+        nonlocal depth
+        depth -= threading.get_ident() == thread
+
+    def attend(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        if not depth or threading.get_ident() != thread:
+            return fused(*args, **kwargs)
+        mixed, probabilities = _attend(*args, **kwargs)
+        found.append(probabilities)
+        return mixed
+
+    with ExitStack() as stack:
+        for block in layer if isinstance(layer, nn.ModuleList) else [layer]:
+            stack.callback(block.register_forward_pre_hook(enter).remove)
+            stack.callback(block.register_forward_hook(leave, always_call=True).remove)
+            stack.enter_context(_implementation(block, SDPA))
+        stack.enter_context(mock.patch.object(functional, fused.__name__, attend))
+        yield found
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """``scaled_dot_product_attention`` and its probabilities."""
+    if enable_gqa:
+        repeats = query.shape[-3] // key.shape[-3]
+        key, value = (part.repeat_interleave(repeats, dim=-3) for part in (key, value))
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = at_least_single(query) @ at_least_single(key).transpose(-2, -1) * scale
+    if is_causal:
+        visible = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        scores = scores.masked_fill(~visible, -torch.inf)
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attn_mask, -torch.inf)
+    elif attn_mask is not None:
+        scores = scores + attn_mask
+    blind = scores.isneginf().all(dim=-1, keepdim=True)
+    probabilities = scores.masked_fill(blind, 0.0).softmax(dim=-1).masked_fill(blind, 0.0)
+    if not probabilities.requires_grad and torch.is_grad_enabled():
+        probabilities.requires_grad_()
+    used = functional.dropout(probabilities, dropout_p) if dropout_p else probabilities
+    return used.to(value.dtype) @ value, probabilities
+
+
+@contextmanager
+def _implementation(module: nn.Module, name: str) -> Iterator[None]:
+    """Sets the attention implementation of a Hugging Face module, where it has one."""
+    configurations = {
+        id(config): config
+        for inner in module.modules()
+        if (config := getattr(inner, "config", None)) is not None
+        and getattr(config, "_attn_implementation", name) != name
+    }
+    with ExitStack() as stack:
+        for config in configurations.values():
+            stack.callback(setattr, config, "_attn_implementation", config._attn_implementation)
+            config._attn_implementation = name
+        yield
