@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from captum_mi import attr, datasets, estimators, maps, models, visualization
+    from captum_mi import attr, datasets, estimators, maps, metrics, models, visualization
     from captum_mi.attr import MultimodalIB, NarrowingIB
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "datasets",
     "estimators",
     "maps",
+    "metrics",
     "models",
     "visualization",
 ]

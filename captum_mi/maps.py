@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
@@ -200,16 +201,43 @@ def token_scores(attribution: Tensor, input_ids: Tensor, processor: Any) -> list
             f" {tuple(input_ids.shape)}, got {tuple(attribution.shape)}"
         )
     tokenizer = getattr(processor, "tokenizer", processor)
-    summed = attribution.sum(-1).tolist()
     return [
-        _scores_of_one(ids, row, tokenizer)
-        for ids, row in zip(input_ids.tolist(), summed, strict=True)
+        _scores_of_one(*one, tokenizer)
+        for one in zip(
+            input_ids.tolist(),
+            attribution.sum(-1).tolist(),
+            special_tokens(tokenizer, input_ids).tolist(),
+            strict=True,
+        )
     ]
 
 
-def _scores_of_one(ids: list[int], scores: list[float], tokenizer: Any) -> TokenScores:  # noqa: ANN401
+def special_tokens(processor: Any, input_ids: Tensor) -> Tensor:  # noqa: ANN401
+    """Tells the tokens that the tokenizer added (BOS, EOS, CLS, padding) from the words.
+
+    Args:
+        processor: the processor, or the tokenizer, that made the ids.
+        input_ids: (B, T).
+
+    Returns:
+        (B, T) bool. What follows the first end token is padding, for that may be the same token.
+    """
+    tokenizer = getattr(processor, "tokenizer", processor)
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    special |= {tokenizer.bos_token_id, tokenizer.eos_token_id}
+    special |= {tokenizer.bos_token_id, tokenizer.eos_token_id} - {None}
+    found: Tensor = torch.isin(input_ids, torch.tensor(sorted(special), device=input_ids.device))
+    if tokenizer.eos_token_id is None:
+        return found
+    found |= (input_ids == tokenizer.eos_token_id).cumsum(dim=1).gt(0)
+    return found
+
+
+def _scores_of_one(
+    ids: list[int],
+    scores: list[float],
+    special: list[bool],
+    tokenizer: Any,  # noqa: ANN401
+) -> TokenScores:
     # The end token may double as padding: what follows the first one is padding.
     last = ids.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in ids else len(ids)
     padding = {tokenizer.pad_token_id} - {tokenizer.eos_token_id}
@@ -218,7 +246,7 @@ def _scores_of_one(ids: list[int], scores: list[float], tokenizer: Any) -> Token
     result = TokenScores(
         tokens=tuple(_word(ids[i], tokenizer) for i in kept),
         scores=tuple(scores[i] for i in kept),
-        special=tuple(ids[i] in special for i in kept),
+        special=tuple(special[i] for i in kept),
     )
     if rest == 0:
         return result

@@ -209,6 +209,13 @@ def tokenize(model: Any, processor: Any, texts: Sequence[str]) -> dict[str, Tens
     return result
 
 
+def token_embedding(model: Any) -> nn.Module:  # noqa: ANN401
+    """Returns the module that embeds the tokens of an image-text model's texts."""
+    tower = next(getattr(model, name) for name in TOWERS["text"] if hasattr(model, name))
+    embedding: nn.Module = tower.get_input_embeddings()
+    return embedding
+
+
 def context_length(model: Any) -> int:  # noqa: ANN401
     """Returns how many tokens the text tower reads."""
     config = model.config.text_config

@@ -125,6 +125,10 @@ class TextImageSimilarity(nn.Module):
                 " perturbed or interpolated, explain a layer behind the embedding instead"
             )
         check_pooling(self.model, input_ids, self._eos_token_id)
+        return self.unchecked(input_ids, attention_mask)
+
+    def unchecked(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Returns the cosines, (B, K), wherever the model pools the ids."""
         features = text_features(
             self.model, {"input_ids": input_ids, "attention_mask": attention_mask}
         )

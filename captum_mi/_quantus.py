@@ -1,0 +1,238 @@
+"""The confidence metrics as Quantus metrics; the only place that imports Quantus."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+try:
+    from quantus.helpers.enums import (
+        DataType,
+        EvaluationCategory,
+        ModelType,
+        ScoreDirection,
+    )
+    from quantus.helpers.model.model_interface import ModelInterface
+    from quantus.metrics.base import Metric
+except ImportError as error:
+    raise ImportError(
+        "the Quantus metrics need quantus (pip install quantus); confidence_drop and"
+        f" confidence_increase do not ({error})"
+    ) from error
+
+from captum_mi.maps import min_max
+from captum_mi.metrics import Confidence, confidence
+from captum_mi.models.embedded_text import EmbeddedText
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class _ConfidenceMetric(Metric):  # type: ignore[misc]
+    """A metric of the score before and after multiplying the input by its map."""
+
+    data_applicability = {DataType.IMAGE, DataType.TEXT}  # noqa: RUF012
+    model_applicability = {ModelType.TORCH}  # noqa: RUF012
+    evaluation_category = EvaluationCategory.FAITHFULNESS
+
+    def __init__(
+        self,
+        abs: bool = False,
+        normalise: bool = True,
+        normalise_func: Callable[..., NDArray[Any]] | None = None,
+        normalise_func_kwargs: dict[str, Any] | None = None,
+        return_aggregate: bool = False,
+        aggregate_func: Callable[..., Any] = np.mean,
+        default_plot_func: Callable[..., Any] | None = None,
+        disable_warnings: bool = True,
+        display_progressbar: bool = False,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Sets the metric up.
+
+        Args:
+            abs: take the attributions' magnitude.
+            normalise: scale each sample's map to [0, 1], whatever the batch.
+            normalise_func: another normalisation; it must give values in [0, 1].
+            normalise_func_kwargs: its arguments.
+            return_aggregate: return one number instead of one per sample.
+            aggregate_func: makes that number.
+            default_plot_func: what ``plot`` calls.
+            disable_warnings: silence Quantus' warnings.
+            display_progressbar: show progress.
+            **kwargs: refused by Quantus.
+        """
+        super().__init__(
+            abs=abs,
+            normalise=normalise,
+            normalise_func=normalise_func or normalise_by_sample,
+            normalise_func_kwargs=normalise_func_kwargs,
+            return_aggregate=return_aggregate,
+            aggregate_func=aggregate_func,
+            default_plot_func=default_plot_func,
+            disable_warnings=disable_warnings,
+            display_progressbar=display_progressbar,
+            **kwargs,
+        )
+
+    def __call__(
+        self,
+        model: Any,  # noqa: ANN401
+        x_batch: NDArray[Any],
+        y_batch: NDArray[Any],
+        a_batch: NDArray[Any] | None = None,
+        s_batch: NDArray[Any] | None = None,
+        channel_first: bool | None = True,
+        explain_func: Callable[..., Any] | None = None,
+        explain_func_kwargs: dict[str, Any] | None = None,
+        model_predict_kwargs: dict[str, Any] | None = None,
+        softmax: bool = False,
+        device: str | None = None,
+        batch_size: int = 64,
+        custom_batch: Any = None,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Scores a batch.
+
+        Args:
+            model: the model; an ``EmbeddedText`` for texts.
+            x_batch: (B, C, H, W) images or (B, D, T) token embeddings.
+            y_batch: (B,) index of each row's output.
+            a_batch: (B, 1, H, W) or (B, 1, T) attributions; None explains with ``explain_func``.
+            s_batch: not used.
+            channel_first: whether channels come before places; texts must be (B, D, T).
+            explain_func: explains a batch, such as ``captum_mi.metrics.explain``.
+            explain_func_kwargs: its further arguments.
+            model_predict_kwargs: further arguments of the model.
+            softmax: score probabilities instead of the model's own outputs.
+            device: where to run.
+            batch_size: rows at once; the scores do not depend on it.
+            custom_batch: not used.
+            **kwargs: further arguments of Quantus.
+
+        Returns:
+            one score per sample, or their aggregate.
+
+        Raises:
+            TypeError: if the batch is made of tensors, which Quantus does not cut in batches.
+        """
+        for name, batch in {"x_batch": x_batch, "y_batch": y_batch, "a_batch": a_batch}.items():
+            if isinstance(batch, Tensor):
+                raise TypeError(f"`{name}` must be a numpy array, got a tensor; use .cpu().numpy()")
+        return super().__call__(
+            model=model,
+            x_batch=x_batch,
+            y_batch=y_batch,
+            a_batch=a_batch,
+            s_batch=s_batch,
+            channel_first=channel_first,
+            explain_func=explain_func,
+            explain_func_kwargs=explain_func_kwargs,
+            model_predict_kwargs=model_predict_kwargs,
+            softmax=softmax,
+            device=device,
+            batch_size=batch_size,
+            custom_batch=custom_batch,
+            **kwargs,
+        )
+
+    def evaluate_batch(
+        self,
+        model: ModelInterface,
+        x_batch: NDArray[Any],
+        y_batch: NDArray[Any],
+        a_batch: NDArray[Any],
+        **_: Any,  # noqa: ANN401
+    ) -> list[float]:
+        """Scores the rows of a batch."""
+        x = torch.as_tensor(x_batch, dtype=torch.float32)
+        maps = torch.as_tensor(a_batch, dtype=torch.float32)
+        maps = maps.mean(1, keepdim=True)
+        module = model.get_model()
+        if isinstance(module, EmbeddedText):
+            embeddings = x.to(module.embeddings.device)
+            maps = module.masks(
+                embeddings, maps.to(embeddings), normalise=self.normalise and not module.compat
+            ).cpu()
+        rows = np.arange(len(x_batch)), np.asarray(y_batch)
+
+        def score(inputs: Tensor) -> Tensor:
+            return torch.as_tensor(model.predict(inputs.numpy())[rows])
+
+        return self.value(confidence(score, x, maps)).tolist()
+
+    @abstractmethod
+    def value(self, found: Confidence) -> Tensor:
+        """Returns the metric of each row, (B,)."""
+
+
+class ConfidenceDrop(_ConfidenceMetric):
+    """Confidence drop: what the score loses where only what the map shows remains.
+
+    Hundred times max(0, Y - O), with Y the score of the input and O that of the input times its
+    map, which is scaled to [0, 1] sample by sample. Lower is better; 0 is best. Of texts the words'
+    embeddings are multiplied, position by position, the special tokens stay.
+
+    Args:
+        relative: percent of Y, as in Grad-CAM++; Y must be positive (``softmax=True``).
+        **options: the arguments of every Quantus metric; see Quantus' ``Metric``.
+
+    Source: Zhu et al., ICLR 2025; Wang et al., NeurIPS 2023; relative: Chattopadhay et al., WACV
+    2018.
+    """
+
+    name = "Confidence Drop"
+    score_direction = ScoreDirection.LOWER
+
+    def __init__(self, *, relative: bool = False, **options: Any) -> None:  # noqa: ANN401
+        """Measures confidence drop. Lower scores are better, 0 means that nothing was lost.
+
+        Args:
+            relative: percent of the score instead of hundred times its units.
+            **options: the arguments of every Quantus metric.
+        """
+        super().__init__(**options)
+        self.relative = relative
+
+    def value(self, found: Confidence) -> Tensor:
+        """Returns the drop of each row, (B,)."""
+        return found.drop(relative=self.relative)
+
+
+class ConfidenceIncrease(_ConfidenceMetric):
+    """Confidence increase: whether the score rises where only what the map shows remains.
+
+    100 where O > Y, else 0, with Y the score of the input and O that of the input times its map,
+    which is scaled to [0, 1] sample by sample. Higher is better; the mean is a share in percent.
+
+    Args:
+        **options: the arguments of every Quantus metric; see Quantus' ``Metric``.
+
+    Source: Chattopadhay et al., "Grad-CAM++", WACV 2018.
+    """
+
+    name = "Confidence Increase"
+    score_direction = ScoreDirection.HIGHER
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401
+        """Measures confidence increase. Higher scores are better, the mean is a share in percent.
+
+        Args:
+            **options: the arguments of every Quantus metric.
+        """
+        super().__init__(**options)
+
+    def value(self, found: Confidence) -> Tensor:
+        """Returns the increase of each row, (B,)."""
+        return found.increase()
+
+
+def normalise_by_sample(attributions: NDArray[Any]) -> NDArray[Any]:
+    """Scales each sample of a batch to [0, 1]; a constant one becomes zeros."""
+    scaled: NDArray[Any] = min_max(torch.as_tensor(np.asarray(attributions))).numpy()
+    return scaled

@@ -1,0 +1,260 @@
+"""Confidence metrics of maps, as functions and for Quantus; explanations for Quantus."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import captum.attr
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from captum_mi import attr, maps
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from captum_mi._quantus import ConfidenceDrop, ConfidenceIncrease
+
+__all__ = [
+    "Confidence",
+    "ConfidenceDrop",
+    "ConfidenceIncrease",
+    "confidence",
+    "confidence_drop",
+    "confidence_increase",
+    "explain",
+]
+
+Score = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """The score of inputs as they are, and of what maps leave of them.
+
+    Attributes:
+        before: (B,) score of the inputs.
+        after: (B,) score of the inputs times their maps.
+    """
+
+    before: Tensor
+    after: Tensor
+
+    def drop(self, *, relative: bool = False) -> Tensor:
+        """(B,) hundred times what the score loses, >= 0; see :func:`confidence_drop`."""
+        lost = (self.before - self.after).clamp(min=0)
+        if not relative:
+            return 100 * lost
+        if not (self.before > 0).all():
+            row = int((~(self.before > 0)).nonzero()[0])
+            raise ValueError(
+                "`relative` drop needs positive scores, row"
+                f" {row} has {float(self.before[row]):.4g}; use probabilities, or the absolute drop"
+            )
+        return 100 * lost / self.before
+
+    def increase(self) -> Tensor:
+        """(B,) 100 where the score rises, else 0."""
+        return 100.0 * (self.after > self.before)
+
+
+@torch.no_grad()
+def confidence(score: Score, inputs: Tensor, maps: Tensor) -> Confidence:
+    """Scores inputs before and after multiplying them by their maps.
+
+    Args:
+        score: gives the score (B,) of inputs, such as ``lambda x: model(x)[:, 0]``.
+        inputs: (B, C, H, W) normalised images, where zero is the mean colour, or (B, D, T) token
+            embeddings.
+        maps: (B, 1, H, W) or (B, 1, T) in [0, 1], see ``maps.min_max`` and ``EmbeddedText.masks``.
+
+    Raises:
+        ValueError: if the maps do not fit the inputs or leave [0, 1].
+
+    Example:
+        >>> x = torch.rand(2, 3, 4, 4)
+        >>> confidence(lambda x: x.mean((1, 2, 3)), x, torch.zeros(2, 1, 4, 4)).after
+        tensor([0., 0.])
+    """
+    if maps.shape != (len(inputs), 1, *inputs.shape[2:]):
+        raise ValueError(
+            f"`maps` must have shape {(len(inputs), 1, *inputs.shape[2:])} for `inputs` of shape"
+            f" {tuple(inputs.shape)}, got {tuple(maps.shape)}"
+        )
+    low, high = float(maps.min()), float(maps.max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"`maps` must lie in [0, 1], got values from {low:.4g} to {high:.4g}; scale them with"
+            " maps.min_max"
+        )
+    return Confidence(score(inputs), score(inputs * maps.to(inputs.dtype)))
+
+
+def confidence_drop(
+    score: Score, inputs: Tensor, maps: Tensor, *, relative: bool = False
+) -> Tensor:
+    r"""Returns how much of the score is lost where only what a map shows remains. Lower is better.
+
+    .. math:: 100 \max(0, Y - O), \qquad \text{relative: } 100 \max(0, Y - O) / Y
+
+    with Y the score of the input and O that of the input times its map.
+
+    Args:
+        score: gives the score (B,) of inputs.
+        inputs: (B, C, H, W) or (B, D, T).
+        maps: (B, 1, H, W) or (B, 1, T) in [0, 1].
+        relative: in percent of the score, which must be positive.
+
+    Returns:
+        (B,) hundred times the score's units, or percent.
+
+    Raises:
+        ValueError: if the maps do not fit, or a score is not positive with ``relative``.
+
+    Source: absolute as in Zhu et al., ICLR 2025, and Wang et al., NeurIPS 2023; relative as in
+    Chattopadhay et al., "Grad-CAM++", WACV 2018, section 4.1.
+
+    Example:
+        >>> x = torch.full((1, 1, 2, 2), 0.5)
+        >>> confidence_drop(lambda x: x.mean((1, 2, 3)), x, torch.full((1, 1, 2, 2), 0.5))
+        tensor([25.])
+    """
+    return confidence(score, inputs, maps).drop(relative=relative)
+
+
+def confidence_increase(score: Score, inputs: Tensor, maps: Tensor) -> Tensor:
+    """Returns 100 for each row whose score rises where only what its map shows remains, else 0.
+
+    Args:
+        score: gives the score (B,) of inputs.
+        inputs: (B, C, H, W) or (B, D, T).
+        maps: (B, 1, H, W) or (B, 1, T) in [0, 1].
+
+    Returns:
+        (B,), whose mean is the share of rows in percent. Higher is better.
+
+    Raises:
+        ValueError: if the maps do not fit.
+
+    Source: Chattopadhay et al., "Grad-CAM++", WACV 2018, section 4.1.
+
+    Example:
+        >>> x = torch.tensor([[[[1.0, -2.0]]]])
+        >>> confidence_increase(lambda x: x.sum((1, 2, 3)), x, torch.tensor([[[[1.0, 0.0]]]]))
+        tensor([100.])
+    """
+    return confidence(score, inputs, maps).increase()
+
+
+def explain(
+    model: nn.Module,
+    inputs: NDArray[Any],
+    targets: NDArray[Any],
+    method: str = "NarrowingIB",
+    layer: str | None = None,
+    *,
+    device: str | None = None,
+    **options: Any,  # noqa: ANN401
+) -> NDArray[np.float32]:
+    """Explains a batch for Quantus: its ``explain_func``.
+
+    Args:
+        model: the model, or Quantus' copy of it.
+        inputs: (B, C, H, W) images or (B, D, T) token embeddings.
+        targets: (B,) index of each row's output.
+        method: a name in ``METHODS``, or of a class in ``captum_mi.attr`` or ``captum.attr``.
+            ``quantus.evaluate`` passes the key of its ``xai_methods`` here.
+        layer: dotted name of the layer in the model, for a method that takes one. A name and not
+            a module, for Quantus explains copies of the model.
+        device: where to run; by default where the model is.
+        **options: further arguments of the method's constructor or of its ``attribute``.
+
+    Returns:
+        (B, 1, H, W) or (B, 1, T), channels summed, signed.
+
+    Raises:
+        TypeError: if an option is not one of the method's, or ``layer`` is a module.
+        ValueError: if there is no such method or layer.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+        >>> explain(model, np.random.rand(2, 3, 8, 8), np.array([0, 1]), layer="0").shape
+        (2, 1, 8, 8)
+    """
+    factory = _factory(method)
+    constructor = inspect.signature(factory.__init__).parameters
+    accepted = inspect.signature(factory.attribute).parameters
+    unknown = set(options) - set(constructor) - set(accepted)
+    if unknown:
+        raise TypeError(f"{factory.__name__} takes no argument {sorted(unknown)[0]!r}")
+    setup = {name: options.pop(name) for name in list(options) if name in constructor}
+    if "layer" in constructor and (layer is not None or method.lower() != "rise"):
+        setup["layer"] = _layer(model, layer)
+    parameter = next(model.parameters(), torch.zeros(()))
+    x = torch.as_tensor(
+        np.asarray(inputs), dtype=parameter.dtype, device=device or parameter.device
+    )
+    result = factory(model, **setup).attribute(
+        x, target=torch.as_tensor(np.asarray(targets), device=x.device), **options
+    )
+    attribution = result[0] if isinstance(result, tuple) else result
+    found: NDArray[np.float32] = (
+        _as_map(attribution.detach(), x, model, of_layer="layer" in setup).float().cpu().numpy()
+    )
+    return found
+
+
+def _factory(method: str) -> Any:  # noqa: ANN401
+    for found in (
+        attr.METHODS.get(method),
+        getattr(attr, method, None),
+        getattr(captum.attr, method, None),
+    ):
+        if inspect.isclass(found) and issubclass(found, captum.attr.Attribution):
+            return found
+    raise ValueError(
+        f"`method` must be one of {', '.join(attr.METHODS)}, or the name of an attribution class in"
+        f" captum_mi.attr or captum.attr, got {method!r}"
+    )
+
+
+def _layer(model: nn.Module, layer: object) -> nn.Module:
+    if isinstance(layer, nn.Module):
+        raise TypeError(
+            f"`layer` must be a dotted name, got a {type(layer).__name__}: Quantus explains copies"
+            " of the model, in which that module never runs"
+        )
+    names = [name for name, _ in model.named_modules() if name]
+    if layer not in names:
+        raise ValueError(
+            f"`layer` must name a module of {type(model).__name__}, such as {names[0]!r}, got"
+            f" {layer!r}"
+        )
+    return model.get_submodule(str(layer))
+
+
+def _as_map(attribution: Tensor, x: Tensor, model: nn.Module, *, of_layer: bool) -> Tensor:
+    """Sums the channels and brings the map to the places of the input, (B, 1, ...)."""
+    if x.ndim == 4:
+        patches = any(
+            isinstance(part, nn.Conv2d) and part.kernel_size == part.stride != (1, 1)
+            for part in model.modules()
+        )
+        return maps.image_map(attribution, x.shape[-2:], model=model if patches else None)
+    if of_layer and attribution.shape[1] == x.shape[2]:
+        return attribution.sum(-1)[:, None]
+    summed = attribution.sum(1, keepdim=True)
+    return interpolate(summed, size=x.shape[2:], mode="linear", align_corners=False)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Loads the Quantus metrics when they are first used."""
+    if name in ("ConfidenceDrop", "ConfidenceIncrease"):
+        return getattr(importlib.import_module("captum_mi._quantus"), name)
+    raise AttributeError(f"module 'captum_mi.metrics' has no attribute {name!r}")

@@ -1,0 +1,254 @@
+"""The metrics and the explanations inside Quantus."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import quantus
+import torch
+from families import build
+from torch import nn
+
+from captum_mi import maps
+from captum_mi.attr import METHODS
+from captum_mi.metrics import (
+    ConfidenceDrop,
+    ConfidenceIncrease,
+    confidence_drop,
+    confidence_increase,
+    explain,
+)
+from captum_mi.models import EmbeddedText, ImageTextSimilarity, TextImageSimilarity
+
+LAYER = "model.vision_model.encoder.layers.1"
+TEXTS = ["a red circle", "a blue square and a green heart", "a heart"]
+METRICS = {ConfidenceDrop: confidence_drop, ConfidenceIncrease: confidence_increase}
+
+
+@pytest.fixture(scope="module")
+def images():
+    model, processor = build("clip")
+    similarity = ImageTextSimilarity(model, processor, TEXTS).eval()
+    x = np.random.default_rng(0).normal(size=(6, 3, 32, 32)).astype(np.float32)
+    return similarity, x, np.array([0, 1, 2, 0, 1, 2])
+
+
+@pytest.fixture(scope="module")
+def texts():
+    model, processor = build("clip")
+    pictures = list(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8))
+    similarity = TextImageSimilarity(model, processor, pictures)
+    text = EmbeddedText(similarity, processor, TEXTS)
+    return text, text.embeddings.numpy(), np.array([0, 1, 0])
+
+
+@pytest.fixture(params=METRICS)
+def metric(request):
+    return request.param
+
+
+def test_images_score_as_the_function_says(metric, images):
+    model, x, y = images
+    a = explain(model, x, y, layer=LAYER)
+    found = metric()(model, x, y, a)
+    expected = METRICS[metric](
+        lambda inputs: model(inputs)[torch.arange(len(y)), torch.as_tensor(y)],
+        torch.as_tensor(x),
+        maps.min_max(torch.as_tensor(a)),
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_texts_score_as_the_function_says(metric, texts):
+    model, x, y = texts
+    a = explain(model, x, y, layer="similarity.model.text_model.encoder.layers.1")
+    assert a.shape == (3, 1, x.shape[-1])
+    found = metric()(model, x, y, a)
+    inputs = torch.as_tensor(x)
+    expected = METRICS[metric](
+        lambda inputs: model(inputs)[torch.arange(len(y)), torch.as_tensor(y)],
+        inputs,
+        model.masks(inputs, torch.as_tensor(a)),
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    for i in range(len(y)):
+        alone = metric()(model, x[i : i + 1], y[i : i + 1], a[i : i + 1])
+        assert alone[0] == pytest.approx(found[i], abs=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 6])
+def test_scores_do_not_depend_on_the_batch(metric, images, batch_size):
+    model, x, y = images
+    options = {"method": "NarrowingIB", "layer": LAYER}
+    a = explain(model, x, y, **options)
+    expected = metric()(model, x, y, a, batch_size=6)
+    found = metric()(model, x, y, a, batch_size=batch_size)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    explained = metric()(
+        model, x, y, explain_func=explain, explain_func_kwargs=options, batch_size=batch_size
+    )
+    np.testing.assert_allclose(explained, expected, atol=1e-3)
+
+
+def test_evaluate_judges_ours_next_to_captums(images, capsys):
+    model, x, y = images
+    found = quantus.evaluate(
+        metrics={
+            "drop": ConfidenceDrop(),
+            "increase": ConfidenceIncrease(),
+            "sparseness": quantus.Sparseness(disable_warnings=True),
+        },
+        xai_methods={"NarrowingIB": explain, "rise": explain, "Saliency": explain},
+        model=model,
+        x_batch=x,
+        y_batch=y,
+        agg_func=np.mean,
+        explain_func_kwargs={"layer": LAYER},
+        call_kwargs={"run": {"channel_first": True, "softmax": False, "batch_size": 3}},
+    )
+    assert "Error" not in capsys.readouterr().out
+    assert set(found) == {"NarrowingIB", "rise", "Saliency"}
+    for scores in found.values():
+        assert np.isfinite(list(scores.values())).all()
+    a = explain(model, x, y, layer=LAYER)
+    assert found["NarrowingIB"]["drop"] == pytest.approx(
+        np.mean(ConfidenceDrop()(model, x, y, a)), abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("metric", [quantus.MPRT, quantus.RandomLogit])
+def test_copies_of_the_model_are_explained(metric, images):
+    model, x, y = images
+    options = {"num_classes": 3} if metric is quantus.RandomLogit else {}
+    found = metric(disable_warnings=True, **options)(
+        model,
+        x[:2],
+        y[:2],
+        channel_first=True,
+        explain_func=explain,
+        explain_func_kwargs={"method": "m2ib", "layer": LAYER, "n_steps": 3},
+    )
+    scores = (
+        np.concatenate([np.ravel(part) for part in found.values()])
+        if isinstance(found, dict)
+        else np.ravel(found)
+    )
+    assert np.isfinite(scores).all()
+    assert len(np.unique(scores)) > 1
+
+
+def test_relative_and_softmax(images):
+    model, x, y = images
+    a = explain(model, x, y, layer=LAYER)
+
+    def probability(inputs):
+        return model(inputs).softmax(-1)[torch.arange(len(y)), torch.as_tensor(y)]
+
+    found = ConfidenceDrop(relative=True)(model, x, y, a, softmax=True)
+    expected = confidence_drop(
+        probability, torch.as_tensor(x), maps.min_max(torch.as_tensor(a)), relative=True
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_a_one_dimensional_network(metric):
+    model = nn.Sequential(
+        nn.Conv1d(3, 4, 5), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2)
+    ).eval()
+    x = np.random.default_rng(0).normal(size=(5, 3, 28)).astype(np.float32)
+    y = np.array([0, 1, 0, 1, 0])
+    a = explain(model, x, y, layer="0")
+    assert a.shape == (5, 1, 28)
+    assert len(metric()(model, x, y, a)) == 5
+
+
+def test_metrics_describe_themselves(metric, capsys):
+    assert metric.name.startswith("Confidence")
+    assert metric.score_direction.name in ("LOWER", "HIGHER")
+    assert metric.evaluation_category.name == "FAITHFULNESS"
+    assert quantus.helpers.enums.ModelType.TORCH in metric.model_applicability
+    assert {part.name for part in metric.data_applicability} == {"IMAGE", "TEXT"}
+    metric().interpret_scores()
+    assert "scores are better" in capsys.readouterr().out
+
+
+def test_aggregates(metric, images):
+    model, x, y = images
+    a = explain(model, x, y, layer=LAYER)
+    each = metric()(model, x, y, a)
+    assert metric(return_aggregate=True)(model, x, y, a) == [pytest.approx(np.mean(each))]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_explains_an_image(method, images):
+    model, x, y = images
+    options = {"n_masks": 20} if method == "rise" else {}
+    a = explain(model, x[:2], y[:2], method=method, layer=LAYER, **options)
+    assert a.shape == (2, 1, 32, 32)
+    assert a.dtype == np.float32
+    assert np.isfinite(a).all()
+    assert a.std() > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "layer"),
+    [
+        ("Saliency", None),
+        ("IntegratedGradients", None),
+        ("LayerGradientXActivation", LAYER),
+        ("RISE", None),
+        ("TokenGradCam", LAYER),
+    ],
+)
+def test_classes_of_captum_and_ours_by_name(method, layer, images):
+    model, x, y = images
+    options = {"n_masks": 20} if method == "RISE" else {}
+    a = explain(model, x[:2], y[:2], method=method, layer=layer, **options)
+    assert a.shape == (2, 1, 32, 32)
+    if method == "Saliency":
+        direct = Saliency(model).attribute(torch.as_tensor(x[:2]), target=torch.as_tensor(y[:2]))
+        np.testing.assert_allclose(a[:, 0], direct.sum(1), atol=1e-6)
+
+
+def test_constructor_options_reach_the_constructor(images):
+    model, x, y = images
+    both = [
+        explain(model, x[:1], y[:1], "chefer", "model.vision_model.encoder", start_layer=start)
+        for start in (0, -1)
+    ]
+    assert not np.allclose(*both)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"layer": "model.nothing"}, ValueError, "`layer` must name a module.*'model.nothing'"),
+        ({}, ValueError, "`layer` must name a module of ImageTextSimilarity, such as 'model'"),
+        ({"layer": nn.ReLU()}, TypeError, "`layer` must be a dotted name, got a ReLU"),
+        ({"method": "magic"}, ValueError, "`method` must be one of nib, m2ib.*got 'magic'"),
+        ({"layer": LAYER, "steps": 3}, TypeError, "NarrowingIB takes no argument 'steps'"),
+    ],
+)
+def test_bad_arguments_of_explain(images, options, error, words):
+    model, x, y = images
+    with pytest.raises(error, match=words):
+        explain(model, x, y, **options)
+
+
+def test_tensors_are_refused_up_front(metric, images):
+    model, x, y = images
+    with pytest.raises(TypeError, match="`x_batch` must be a numpy array, got a tensor"):
+        metric()(model, torch.as_tensor(x), y, np.ones((6, 1, 32, 32)))
+
+
+def test_without_quantus_the_functions_remain():
+    code = (
+        "import sys; sys.modules['quantus'] = None\n"
+        "from captum_mi import metrics\n"
+        "assert metrics.confidence_drop\n"
+        "try:\n    metrics.ConfidenceDrop\n"
+        "except ImportError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "need quantus (pip install quantus)" in done.stdout
