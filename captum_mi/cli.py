@@ -25,6 +25,27 @@ examples:
   captum-mi explain dog.jpg "a dog" --model ./my-clip --layer 9,8 --steps 20 --out dog
 """
 
+EVALUATE_EXAMPLES = """\
+examples:
+  captum-mi evaluate
+      every method on 200 scenes that the package draws, with the embedded CLIP
+  captum-mi evaluate --images Flickr8k/Images --captions Flickr8k/captions.txt --samples 1000 \\
+      --model openai/clip-vit-base-patch32 --layer 9 --out flickr8k
+  captum-mi evaluate --classes tiny-imagenet-200/train --class-names tiny-imagenet-200/words.txt
+  captum-mi evaluate --sweep n_steps 3 5 8 10 13 15 18 20 --out steps
+  captum-mi evaluate --sweep beta --methods m2ib --samples 50 --out beta
+  accelerate launch --multi_gpu --num_processes 4 -m captum_mi evaluate --out many
+      four processes, on GPUs or, without any, on CPUs; on many machines as accelerate says
+
+layouts of --captions (found out by reading the file):
+  Flickr8k             captions.txt with the header "image,caption", or Flickr8k.token.txt
+  Conceptual Captions  lines "caption<TAB>address", each image in the folder by its file name; or no
+                       file: img2dataset's folder, every image beside its .txt or .json
+  any                  CSV or TSV with a header, JSON (list, mapping, COCO), JSON lines
+Of several captions of an image the first counts. A run that was killed goes on when the same
+command is given again.
+"""
+
 SHIPPED_SCENE = 8
 
 
@@ -38,8 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line = " ".join(str(message).split())
         print(f"captum-mi {options.command}: {line}", file=sys.stderr)  # noqa: T201
 
+    told: set[str] = set()
+
+    def warn_once(message: Warning | str, *_args: object, **_kwargs: object) -> None:
+        if str(message) not in told:
+            told.add(str(message))
+            say(f"warning: {message}")
+
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_args, **_kwargs: say(f"warning: {message}")
+        warnings.showwarning = warn_once
         try:
             options.run(options)
         except (OSError, TypeError, ValueError) as error:
@@ -93,7 +121,94 @@ def _parser() -> argparse.ArgumentParser:
         help="where to write PATH.png and PATH.json (default: explanation)",
     )
     explain.set_defaults(run=_explain)
+    _add_evaluate(commands)
     return parser
+
+
+def _add_evaluate(commands: Any) -> None:  # noqa: ANN401
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="which method explains a model best on your data",
+        description=(
+            "Explain every pair of a data set with every method, and judge the maps: what the"
+            " similarity loses (drop, lower is better) or wins (increase, share of pairs in"
+            " percent, higher is better) where only what the map shows remains, of the image and of"
+            " the text, with standard errors; speed; encoder passes, forward / backward. On scenes"
+            " also whether the map points at the named object. Writes table.csv, table.json,"
+            " examples.png and the records in OUT; with --sweep one CSV and one plot instead."
+        ),
+        epilog=EVALUATE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    data = evaluate.add_argument_group("data (default: scenes)")
+    data.add_argument("--images", metavar="FOLDER", help="a folder of images with captions")
+    data.add_argument("--captions", metavar="FILE", help="the captions of --images")
+    data.add_argument("--classes", metavar="FOLDER", help="a folder with one folder per class")
+    data.add_argument("--class-names", metavar="FILE", help="lines 'folder<TAB>name' of --classes")
+    data.add_argument(
+        "--template",
+        default="a photo of a {}",
+        help="text for a class name (default: 'a photo of a {}')",
+    )
+    data.add_argument(
+        "--samples",
+        type=int,
+        default=200,
+        metavar="N",
+        help="pairs, evenly spread over the data set (default: 200)",
+    )
+    evaluate.add_argument(
+        "--model", metavar="FOLDER|HUB_NAME", help="image-text model (default: the embedded CLIP)"
+    )
+    evaluate.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help=(
+            "rows: nib m2ib rise gradcam chefer saliency mfaba fastig, and for comparison ig"
+            " (Captum's IntegratedGradients), random and patches (noise on pixels, on patches),"
+            " inverted (nib with its sign turned); default: all; with --sweep the NIB paper's"
+        ),
+    )
+    evaluate.add_argument(
+        "--layer",
+        type=_layers,
+        default=(None, None),
+        metavar="N[,M]",
+        help="hidden state that nib, m2ib, gradcam and fastig explain (as in captum-mi explain)",
+    )
+    evaluate.add_argument(
+        "--steps", type=int, default=10, metavar="N", help="steps of a method (default: 10)"
+    )
+    evaluate.add_argument(
+        "--masks", type=int, default=500, metavar="N", help="masks of rise (default: 500)"
+    )
+    evaluate.add_argument(
+        "--compat",
+        choices=["nib"],
+        help="score texts as the NIB paper's code does (see EmbeddedText for what is wrong in it)",
+    )
+    evaluate.add_argument(
+        "--sweep",
+        nargs="+",
+        metavar=("SETTING", "VALUE"),
+        help="n_steps, layer or beta, and its values (default: those of the NIB paper)",
+    )
+    evaluate.add_argument(
+        "--examples",
+        type=int,
+        default=4,
+        metavar="N",
+        help="pairs whose maps are drawn (default: 4)",
+    )
+    evaluate.add_argument(
+        "--out",
+        type=Path,
+        default=Path("evaluation"),
+        metavar="FOLDER",
+        help="where to write, and to go on after a run that was killed (default: evaluation)",
+    )
+    evaluate.set_defaults(run=_evaluate)
 
 
 def _layers(value: str) -> tuple[int, int]:
@@ -142,13 +257,137 @@ def _explain(options: argparse.Namespace) -> None:
     print(f"\nwrote {picture} and {record}")  # noqa: T201
 
 
+def _evaluate(options: argparse.Namespace) -> None:
+    from captum_mi._checks import check_positive
+    from captum_mi.attr import METHODS
+    from captum_mi.benchmarks import report
+    from captum_mi.benchmarks.evaluation import Evaluation, evaluate
+    from captum_mi.benchmarks.processes import Processes
+    from captum_mi.benchmarks.rows import CONTROLS, sweep_rows, table_rows
+    from captum_mi.models import load_clip
+    from captum_mi.models.clip import hidden_states
+
+    for name in ("samples", "steps", "masks"):
+        check_positive(name, getattr(options, name))
+    pairs, source = _pairs(options)
+    model, processor = load_clip(options.model)
+    states = hidden_states(model, options.layer)
+    arguments = {"n_steps": options.steps, "n_masks": options.masks}
+    setting, values = None, []
+    if options.sweep:
+        setting, *given = options.sweep
+        values = [_number(value) for value in given]
+        rows, values = sweep_rows(
+            setting, values, options.methods or [], model, states, **arguments
+        )
+    else:
+        rows = table_rows(options.methods or [*METHODS, *CONTROLS], states, **arguments)
+    settings = {
+        "data": source,
+        "samples": len(pairs),
+        "model": options.model or "embedded",
+        "rows": [row.name for row in rows],
+        "layers": list(states),
+        "steps": options.steps,
+        "masks": options.masks,
+        "compat": options.compat,
+        "examples": options.examples,
+        "version": version("captum_mi"),
+    }
+    processes = Processes()
+    try:
+        records = evaluate(
+            Evaluation(model.to(processes.device), processor, compat=options.compat),
+            pairs,
+            rows,
+            options.out,
+            settings=settings,
+            examples=options.examples,
+            processes=processes,
+            report=lambda message: print(message, file=sys.stderr),  # noqa: T201
+        )
+        if processes.first:
+            lines = report.summarise(records, rows)
+            _report(options.out, lines, records, rows, settings, setting, values)
+    finally:
+        processes.close()
+
+
+def _report(
+    folder: Path,
+    lines: list[dict[str, Any]],
+    records: list[dict[str, Any]],
+    rows: list[Any],
+    settings: dict[str, Any],
+    setting: str | None,
+    values: list[float],
+) -> None:
+    from captum_mi.benchmarks import report
+
+    base = setting or "table"
+    written = [folder / f"{base}.csv", folder / f"{base}.json"]
+    report.write_csv(lines, written[0])
+    report.write_json(lines, written[1], settings)
+    figure = (
+        report.examples(records, rows)
+        if setting is None
+        else report.sweep_plot(lines, setting, values)
+    )
+    if figure is not None:
+        written.append(folder / ("examples.png" if setting is None else f"{setting}.png"))
+        figure.savefig(written[-1], dpi=120)
+    skipped = sum("row" not in record for record in records)
+    read = len({record["index"] for record in records}) - skipped
+    print(f"{settings['data']}: {read} pairs, {skipped} skipped")  # noqa: T201
+    print(report.table(lines))  # noqa: T201
+    names = {row.name for row in rows}
+    for control in ("random", "patches", "inverted", "m2ib"):
+        if {"nib", control} <= names:
+            gain, error = report.advantage(records, "nib", control, "image_drop")
+            print(  # noqa: T201
+                f"nib's image drop is {gain:.2f} ± {error:.2f} below that of {control}"
+                f" ({gain / error:.1f} standard errors of the pairs' differences)"
+            )
+    print(f"\nwrote {', '.join(str(path) for path in written)}")  # noqa: T201
+
+
+def _pairs(options: argparse.Namespace) -> tuple[Sequence[Any], str]:
+    """Returns the pairs to evaluate on, evenly spread, and what they are."""
+    from captum_mi.benchmarks.pointing import SEED
+    from captum_mi.datasets import captioned_images, class_folders, scene_pairs
+
+    if options.images and options.classes:
+        raise ValueError("`--images` and `--classes` exclude each other; give one of them")
+    for name, needed in {"captions": "images", "class_names": "classes"}.items():
+        if getattr(options, name) and not getattr(options, needed):
+            raise ValueError(f"`--{name.replace('_', '-')}` needs `--{needed} FOLDER`")
+    if options.images:
+        pairs = captioned_images(options.images, options.captions)
+        source = f"{options.images} with {options.captions or 'captions beside the images'}"
+    elif options.classes:
+        pairs = class_folders(options.classes, options.template, class_names=options.class_names)
+        source = f"{options.classes}, {options.template!r}"
+    else:
+        return scene_pairs(options.samples, SEED), "scenes of two objects, one named"
+    count = min(options.samples, len(pairs))
+    return [pairs[i * len(pairs) // count] for i in range(count)], source
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"`--sweep` takes numbers, got {value!r}") from None
+
+
 def _image_and_texts(options: argparse.Namespace) -> tuple[Any, list[str], str]:
     """Reads the image and the texts, or takes a shipped scene, its caption and its objects."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image
+
+    from captum_mi.datasets import Scenes
+    from captum_mi.datasets.captions import read_image
 
     if options.image is None:
-        from captum_mi.datasets import Scenes
-
         scene = Scenes(SHIPPED_SCENE + 1, objects=2)[SHIPPED_SCENE]
         return Image.fromarray(scene.image), [scene.caption, *scene.texts], "shipped scene"
     if not options.texts:
@@ -159,15 +398,7 @@ def _image_and_texts(options: argparse.Namespace) -> tuple[Any, list[str], str]:
     for text in options.texts:
         if not text.strip():
             raise ValueError(f"a text must not be empty, got {text!r}")
-    try:
-        with Image.open(options.image) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except FileNotFoundError:
-        raise ValueError(
-            f"there is no image {options.image!r}; give the path of an image file"
-        ) from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{options.image!r} cannot be read as an image ({error})") from error
+    image = read_image(options.image)
     return image, options.texts, options.image
 
 

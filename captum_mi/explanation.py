@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from captum._utils.typing import TargetType
+from captum.attr import Attribution
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from captum_mi._checks import check_choice, check_positive
 from captum_mi.attr import METHODS
-from captum_mi.maps import TokenScores, image_map, patch_map, token_scores
-from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, tokenize
-from captum_mi.models.clip import default_hidden_state, hidden_state
+from captum_mi.maps import (
+    TokenScores,
+    image_map,
+    patch_map,
+    patch_size,
+    special_tokens,
+    token_scores,
+)
+from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
+from captum_mi.models.clip import Tower, hidden_state, hidden_states, token_embedding
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,8 @@ def explain_pairs(
 ) -> ImageExplanation:
     """Explains an image with each of some texts, from both sides.
 
+    Every method explains the place that it is made for, see :func:`attribute_image`.
+
     Args:
         model: image-text model.
         processor: its processor.
@@ -87,23 +100,19 @@ def explain_pairs(
     check_choice("method", method, METHODS)
     check_positive("n_steps", n_steps)
     to_texts = ImageTextSimilarity(model, processor, texts)
-    image_state, text_state = layers
-    if image_state is None:
-        image_state = default_hidden_state(model, "image")
-    if text_state is None:
-        text_state = default_hidden_state(model, "text")
-    image_layer, image_at_input = hidden_state(model, "image", image_state)
-    text_layer, text_at_input = hidden_state(model, "text", text_state)
+    image_state, text_state = hidden_states(model, layers)
     device = next(model.parameters()).device
     pixels = processor.image_processor(images=[image], return_tensors="pt")["pixel_values"]
     pixels = pixels.to(device)
     size = pixels.shape[-2:]
 
-    in_image = METHODS[method](to_texts, image_layer).attribute(
+    in_image = attribute_image(
+        method,
+        to_texts,
         pixels.expand(len(texts), -1, -1, -1),
-        target=list(range(len(texts))),
+        list(range(len(texts))),
+        state=image_state,
         n_steps=n_steps,
-        attribute_to_layer_input=image_at_input,
     )
     to_image = TextImageSimilarity(model, processor, [image])
     scores = []
@@ -111,33 +120,139 @@ def explain_pairs(
         encoded = {
             name: value.to(device) for name, value in tokenize(model, processor, [text]).items()
         }
-        in_text = METHODS[method](to_image, text_layer).attribute(
-            encoded["input_ids"],
-            target=0,
-            additional_forward_args=encoded.get("attention_mask"),
-            n_steps=n_steps,
-            attribute_to_layer_input=text_at_input,
+        in_text = attribute_text(
+            method, to_image, processor, encoded, 0, state=text_state, n_steps=n_steps
         )
         scores += token_scores(in_text, encoded["input_ids"], processor)
     with torch.no_grad():
         cosines = to_texts(pixels)[0].tolist()
-    tower = getattr(model, "vision_model", model)
-    pairs = zip(
-        texts,
-        cosines,
-        patch_map(in_image, size, model=tower)[:, 0].cpu(),
-        image_map(in_image, size, model=tower)[:, 0].cpu(),
-        scores,
-        strict=True,
-    )
+    heats = image_map(in_image, size, model=model)[:, 0].cpu()
+    pairs = zip(texts, cosines, _patches(in_image, heats, model), heats, scores, strict=True)
     return ImageExplanation(
         layers=(image_state, text_state),
-        pixels=_displayed(pixels[0].cpu(), processor.image_processor),
+        pixels=displayed(pixels[0].cpu(), processor.image_processor),
         pairs=tuple(PairExplanation(*pair) for pair in pairs),
     )
 
 
-def _displayed(pixels: Tensor, image_processor: Any) -> Tensor:  # noqa: ANN401
+def attribute_image(
+    method: str,
+    similarity: ImageTextSimilarity,
+    pixels: Tensor,
+    target: TargetType,
+    /,
+    *,
+    state: int,
+    **options: Any,  # noqa: ANN401
+) -> Tensor:
+    """Attributes the similarity to the image, at the place that the method is made for.
+
+    RISE masks the pixels, MFABA attacks the first hidden state, generic attention is rolled out
+    over all blocks and attention saliency reads the last one; the others explain a hidden state.
+
+    Args:
+        method: a name in ``METHODS``.
+        similarity: the model and the texts.
+        pixels: (B, 3, H, W).
+        target: index of each row's text.
+        state: the hidden state to explain, see ``models.clip.hidden_state``.
+        **options: arguments of the method's ``attribute``; those that it does not take are left
+            out.
+
+    Returns:
+        what ``maps.image_map`` takes.
+
+    Example:
+        >>> similarity = ImageTextSimilarity(clip, processor, ["a red circle"])
+        >>> attribute_image("chefer", similarity, pixels, 0, state=3).shape
+        torch.Size([1, 65, 1])
+    """
+    layer, at_input = _place(method, similarity.model, "image", state)
+    return _attribute(
+        METHODS[method](similarity, layer),  # type: ignore[arg-type]
+        pixels,
+        {"target": target, "attribute_to_layer_input": at_input, **options},
+    )
+
+
+def attribute_text(
+    method: str,
+    similarity: TextImageSimilarity,
+    processor: Any,  # noqa: ANN401
+    encoded: Mapping[str, Tensor],
+    target: TargetType,
+    /,
+    *,
+    state: int,
+    **options: Any,  # noqa: ANN401
+) -> Tensor:
+    """Attributes the similarity to the tokens of texts, at the place the method is made for.
+
+    Args:
+        method: a name in ``METHODS``. RISE masks the words' embeddings.
+        similarity: the model and the images.
+        processor: the model's processor.
+        encoded: ``input_ids`` (B, T) and, where the model uses it, ``attention_mask``.
+        target: index of each row's image.
+        state: the hidden state to explain.
+        **options: arguments of the method's ``attribute``; those that it does not take are left
+            out.
+
+    Returns:
+        (B, T, channels), what ``maps.token_scores`` takes.
+
+    Example:
+        >>> similarity = TextImageSimilarity(clip, processor, [scene.image])
+        >>> encoded = tokenize(clip, processor, ["a red circle"])
+        >>> attribute_text("nib", similarity, processor, encoded, 0, state=1).shape
+        torch.Size([1, 5, 128])
+    """
+    layer, at_input = _place(method, similarity.model, "text", state)
+    ids = encoded["input_ids"]
+    return _attribute(
+        METHODS[method](similarity, layer),  # type: ignore[arg-type]
+        ids,
+        {
+            "target": target,
+            "additional_forward_args": encoded.get("attention_mask"),
+            "attribute_to_layer_input": at_input,
+            "keep": special_tokens(processor, ids),
+            **options,
+        },
+    )
+
+
+def _place(
+    method: str, model: nn.Module, tower: Tower, state: int
+) -> tuple[nn.Module | None, bool]:
+    """Returns the layer that a method explains, and whether its input is meant."""
+    if method == "rise":
+        return (None if tower == "image" else token_embedding(model)), False
+    if method == "chefer":
+        return blocks(model, tower), False
+    if method == "saliency":
+        return blocks(model, tower)[-1], False
+    return hidden_state(model, tower, 0 if method == "mfaba" else state)
+
+
+def _attribute(method: Attribution, inputs: Tensor, options: Mapping[str, Any]) -> Tensor:
+    """Calls ``attribute`` with those of the options that it takes."""
+    taken = inspect.signature(method.attribute).parameters
+    attribution: Tensor = method.attribute(
+        inputs, **{name: value for name, value in options.items() if name in taken}
+    )
+    return attribution
+
+
+def _patches(attribution: Tensor, heats: Tensor, model: nn.Module) -> Tensor:
+    """(B, h, w) the map at the resolution of the patches."""
+    if attribution.ndim == 3:
+        return patch_map(attribution, heats.shape[-2:], model=model)[:, 0].cpu()
+    side = patch_size(model)
+    return avg_pool2d(heats, side) * side**2
+
+
+def displayed(pixels: Tensor, image_processor: Any) -> Tensor:  # noqa: ANN401
     """Undoes the processor's normalisation; channels last."""
     if getattr(image_processor, "do_normalize", False):
         mean = torch.tensor(image_processor.image_mean)[:, None, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -116,6 +117,48 @@ def explanation(
     return figure
 
 
+def gallery(
+    images: Sequence[ArrayLike],
+    heats: Sequence[Sequence[Tensor | ArrayLike | None]],
+    *,
+    columns: Sequence[str],
+    rows: Sequence[str],
+) -> Figure:
+    """Draws maps side by side: the image first, then one map per column, each in its own scale.
+
+    Args:
+        images: one (H, W, 3) image per row, uint8 or floats in [0, 1].
+        heats: for each row one signed map (h, w) per column, of the image's size; None stays empty.
+        columns: titles of the columns of maps.
+        rows: titles of the rows.
+
+    Returns:
+        the figure.
+
+    Example:
+        >>> gallery([np.zeros((8, 8, 3))], [[np.eye(8)]], columns=["nib"], rows=["a"]).axes[0]
+        <Axes: title={'center': 'image'}, ylabel='a'>
+    """
+    figure = Figure(figsize=(1.5 * (len(columns) + 1) + 0.5, 1.6 * len(rows) + 0.7))
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(len(rows), len(columns) + 1, squeeze=False)
+    for line, image, maps, title in zip(grid, images, heats, rows, strict=True):
+        line[0].imshow(_image(image), interpolation="nearest")
+        line[0].set_ylabel("\n".join(wrap(title, 18)), fontsize="small")
+        for axes, heat in zip(line[1:], maps, strict=True):
+            if heat is not None:
+                axes.imshow(_blend(_plane(heat), _image(image)), interpolation="nearest")
+        for axes in line:
+            axes.set(xticks=[], yticks=[])
+            for side in axes.spines.values():
+                side.set_visible(False)
+    grid[0, 0].set_title("image", fontsize="small")
+    for axes, title in zip(grid[0, 1:], columns, strict=True):
+        axes.set_title(title, fontsize="small")
+    figure.supxlabel("red: for the text, blue: against it; each map in its own scale", fontsize=8)
+    return figure
+
+
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
@@ -157,13 +200,20 @@ def _draw_map(
                 f"`heat` has size {plane.shape}, but the image {image.shape[:2]}; "
                 "make the map with maps.image_map(attribution, size=image size)"
             )
-        colours = colormaps[COLOURS](scale(plane))[..., :3]
-        strength = 0.75 * np.abs(plane / extent)[..., None]
-        grey = image.mean(axis=2, keepdims=True)
-        axes.imshow(strength * colours + (1 - strength) * grey, interpolation="nearest")
+        axes.imshow(_blend(plane, image), interpolation="nearest")
     axes.set_axis_off()
     bar = figure.colorbar(ScalarMappable(scale, COLOURS), ax=axes, shrink=0.85)
     bar.set_label("against        for", fontsize="small")
+
+
+def _blend(plane: NDArray[np.float64], image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Colours a grey image where the map is strong."""
+    extent = _extent(plane)
+    colours = colormaps[COLOURS](Normalize(-extent, extent)(plane))[..., :3]
+    strength = 0.75 * np.abs(plane / extent)[..., None]
+    grey = image.mean(axis=2, keepdims=True)
+    blended: NDArray[np.float64] = strength * colours + (1 - strength) * grey
+    return blended
 
 
 def _lines(scores: TokenScores) -> list[list[int]]:

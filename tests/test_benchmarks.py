@@ -7,7 +7,6 @@ from torch import nn
 
 from captum_mi.benchmarks.pointing import Pointing, judge, pointing
 from captum_mi.benchmarks.speed import zero_latent_layer_integrated_gradients
-from captum_mi.models import blocks
 
 
 def masks():
@@ -47,7 +46,7 @@ def test_mass_and_sign():
 
 def test_pointing_averages_over_both_objects(embedded):
     model, processor = embedded
-    row = pointing(model, processor, blocks(model)[2], "nib", scenes=3, n_steps=2)
+    row = pointing(model, processor, "nib", state=3, scenes=3, n_steps=2)
     assert set(row) == {"hit", "wrong", "exact", "mass_inside", "other_negative"}
     assert all(0 <= value <= 1 for value in row.values())
     assert (row["hit"] * 6) % 1 == pytest.approx(0, abs=1e-9)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import quantus
 import torch
+from captum.attr import Saliency
 from families import build
 from torch import nn
 

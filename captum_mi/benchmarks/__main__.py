@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from captum_mi.attr import METHODS
 from captum_mi.benchmarks import speed
-from captum_mi.benchmarks.pointing import pointing, sweep_beta
+from captum_mi.benchmarks.pointing import pointing
 from captum_mi.models import load_clip
-from captum_mi.models.clip import default_hidden_state, hidden_state
+from captum_mi.models.clip import default_hidden_state
 
 
 def main() -> None:
@@ -20,8 +19,14 @@ def main() -> None:
     points.add_argument("--scenes", type=int, default=200, help="how many (default: 200)")
     points.add_argument("--steps", type=int, default=10, help="steps of a method (default: 10)")
     points.add_argument("--layer", type=int, help="hidden state (default: three blocks remain)")
-    points.add_argument("--sweep", choices=["beta"], help="judge M2IB for the paper's betas")
-    points.add_argument("--out", type=Path, default=Path("sweep"), help="folder (default: sweep)")
+    points.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=["nib", "m2ib"],
+        metavar="METHOD",
+        help=f"any of {', '.join(METHODS)} (default: nib m2ib)",
+    )
     fast = commands.add_parser("speed", help="how much faster than running the whole model?")
     fast.add_argument("--runs", type=int, default=7, help="timed runs of each (default: 7)")
     options = parser.parse_args()
@@ -34,34 +39,24 @@ def main() -> None:
 def _pointing(options: argparse.Namespace) -> None:
     model, processor = load_clip()
     state = default_hidden_state(model, "image") if options.layer is None else options.layer
-    layer, at_input = hidden_state(model, "image", state)
-    common = {
-        "scenes": options.scenes,
-        "n_steps": options.steps,
-        "attribute_to_layer_input": at_input,
-    }
     print(f"{options.scenes} two-object scenes, each object named once")
     print("pointing: the patch of the maximum touches the object; exact: the maximum is on it")
-    print("method  pointing  wrong object  exact  mass inside  other object negative")
-    if options.sweep:
-        for row in sweep_beta(model, processor, layer, options.out, **common):
-            _print_row(f"{row['beta']:.2f}", row)
-        print(f"wrote {options.out / 'beta.csv'} and {options.out / 'beta.png'}")
-        return
-    for method in METHODS:
+    print("method    pointing  wrong object  exact  mass inside  other object negative")
+    for method in options.methods:
         row = pointing(
             model,
             processor,
-            layer,
             method,
-            **common,
+            state=state,
+            scenes=options.scenes,
+            n_steps=options.steps,
         )
         _print_row(method, row)
 
 
 def _print_row(name: str, row: dict[str, float]) -> None:
     figures = f"{row['hit']:8.3f}  {row['wrong']:12.3f}  {row['exact']:5.3f}"
-    print(f"{name:6}  {figures}  {row['mass_inside']:11.3f}  {row['other_negative']:21.3f}")
+    print(f"{name:8}  {figures}  {row['mass_inside']:11.3f}  {row['other_negative']:21.3f}")
 
 
 def _speed(options: argparse.Namespace) -> None:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_mi.attr import METHODS
 from captum_mi.datasets import Scene, Scenes
+from captum_mi.explanation import attribute_image
 from captum_mi.maps import image_map, patch_size
 from captum_mi.models import ImageTextSimilarity
 
 SEED = 2_000_003
-BETAS = (*(i / 100 for i in range(1, 10)), *(i / 10 for i in range(1, 10)))
-"""The 18 values of beta in Table 5 of the NIB paper."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +74,16 @@ def judge_scene(
     model: nn.Module,
     processor: Any,  # noqa: ANN401
     scene: Scene,
-    layer: nn.Module,
     method: str,
+    *,
+    state: int,
     **options: Any,  # noqa: ANN401
 ) -> list[Pointing]:
     """Explains the scene with the text of each of its two objects and judges both maps."""
     pixels = processor.image_processor(images=[scene.image], return_tensors="pt")["pixel_values"]
     similarity = ImageTextSimilarity(model, processor, scene.texts)
-    attribution = METHODS[method](similarity, layer).attribute(
-        pixels.expand(2, -1, -1, -1), target=[0, 1], **options
+    attribution = attribute_image(
+        method, similarity, pixels.expand(2, -1, -1, -1), [0, 1], state=state, **options
     )
     heats = image_map(attribution, pixels.shape[-2:])[:, 0]
     first, second = torch.from_numpy(scene.masks)
@@ -101,9 +97,9 @@ def judge_scene(
 def pointing(
     model: nn.Module,
     processor: Any,  # noqa: ANN401
-    layer: nn.Module,
     method: str,
     *,
+    state: int,
     scenes: int = 200,
     **options: Any,  # noqa: ANN401
 ) -> dict[str, float]:
@@ -112,8 +108,8 @@ def pointing(
     Args:
         model: a CLIP trained on the scenes.
         processor: its processor.
-        layer: the layer to explain.
         method: a name in ``METHODS``.
+        state: the hidden state to explain, see ``models.clip.hidden_state``.
         scenes: how many scenes.
         **options: further arguments of the method's ``attribute``.
 
@@ -122,52 +118,6 @@ def pointing(
     """
     judged: list[Pointing] = []
     for scene in tqdm(Scenes(scenes, seed=SEED, objects=2), desc=method, leave=False):
-        judged += judge_scene(model, processor, scene, layer, method, **options)
+        judged += judge_scene(model, processor, scene, method, state=state, **options)
     rows = [asdict(one) for one in judged]
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
-
-
-def sweep_beta(
-    model: nn.Module,
-    processor: Any,  # noqa: ANN401
-    layer: nn.Module,
-    folder: Path,
-    *,
-    scenes: int = 200,
-    **options: Any,  # noqa: ANN401
-) -> list[dict[str, float]]:
-    """Judges M2IB for each beta of the paper; writes ``beta.csv`` and ``beta.png``.
-
-    Args:
-        model: a CLIP trained on the scenes.
-        processor: its processor.
-        layer: the layer to explain.
-        folder: where to write.
-        scenes: how many scenes.
-        **options: further arguments of ``MultimodalIB.attribute``.
-
-    Returns:
-        one row per beta.
-    """
-    rows = []
-    for beta in tqdm(BETAS, desc="beta"):
-        row = pointing(model, processor, layer, "m2ib", scenes=scenes, beta=beta, **options)
-        rows.append({"beta": beta, **row})
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "beta.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot(xscale="log", xlabel="beta", ylabel="share of maps", ylim=(0, 1))
-    labels = {
-        "hit": "maximum on the named object",
-        "wrong": "maximum on the other object",
-        "mass_inside": "relevance on the named object",
-    }
-    for name, label in labels.items():
-        axes.plot(BETAS, [row[name] for row in rows], marker="o", label=label)
-    axes.set_title(f"M2IB on {scenes} two-object scenes")
-    axes.legend()
-    figure.savefig(folder / "beta.png", dpi=120)
-    return rows

@@ -284,3 +284,19 @@ def hidden_state(model: nn.Module, tower: Tower, index: int) -> tuple[nn.Module,
             f" {index}"
         )
     return encoder[max(index - 1, 0)], index == 0
+
+
+def hidden_states(
+    model: nn.Module, layers: tuple[int | None, int | None] = (None, None)
+) -> tuple[int, int]:
+    """Returns the hidden states to explain in the image and in the text tower; None is the default.
+
+    Raises:
+        ValueError: if a tower has not so many blocks.
+    """
+    image, text = layers
+    image = default_hidden_state(model, "image") if image is None else image
+    text = default_hidden_state(model, "text") if text is None else text
+    hidden_state(model, "image", image)
+    hidden_state(model, "text", text)
+    return image, text

@@ -1,0 +1,182 @@
+"""What an evaluation found: a table, its files, a page of examples, a plot of a sweep."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from captum_mi import visualization
+from captum_mi.benchmarks.records import Record
+from captum_mi.benchmarks.rows import Row
+
+SCORES = ("image_drop", "image_increase", "text_drop", "text_increase")
+POINTING = ("hit", "wrong", "mass_inside")
+BETTER = {"image_drop": "lower", "image_increase": "higher"}
+BETTER |= {"text_drop": "lower", "text_increase": "higher"}
+
+Line = dict[str, Any]
+
+
+def summarise(records: Sequence[Record], rows: Sequence[Row]) -> list[Line]:
+    """Averages the records of each row.
+
+    Returns:
+        for each row its name, the number of pairs and of failures, the mean and the standard error
+        of each score, maps per second (of the median pair), passes per pair, and where pairs have
+        masks the pointing scores.
+    """
+    lines = []
+    for row in rows:
+        own = [record for record in records if record.get("row") == row.name]
+        good = [record for record in own if "error" not in record]
+        line: Line = {"row": row.name, "pairs": len(good), "failed": len(own) - len(good)}
+        lines.append(line)
+        if not good:
+            continue
+        for name in SCORES:
+            line[name], line[f"{name}_se"] = _mean_and_error([record[name] for record in good])
+        seconds = median(record["image_seconds"] + record["text_seconds"] for record in good)
+        line["maps_per_second"] = 2 / seconds
+        for name in ("forward", "backward"):
+            line[name] = mean(record[name] for record in good)
+        judged = [record for record in good if "hit" in record]
+        if judged:
+            for name in POINTING:
+                line[name], line[f"{name}_se"] = _mean_and_error([one[name] for one in judged])
+    return lines
+
+
+def advantage(records: Sequence[Record], row: str, other: str, score: str) -> tuple[float, float]:
+    """Returns the mean difference ``other - row`` of a score over common pairs, and its SE."""
+    of = {
+        name: {
+            record["index"]: record[score]
+            for record in records
+            if record.get("row") == name and score in record
+        }
+        for name in (row, other)
+    }
+    common = sorted(set(of[row]) & set(of[other]))
+    return _mean_and_error([of[other][index] - of[row][index] for index in common])
+
+
+def table(lines: Sequence[Line]) -> str:
+    """Lays the lines out for a terminal, scores with their standard errors."""
+    pointed = any("hit" in line for line in lines)
+    width = max(len("method"), *(len(line["row"]) for line in lines))
+    heads = ["image drop", "image increase", "text drop", "text increase"]
+    head = f"{'method':{width}}  {heads[0]:>13}  {heads[1]:>14}  {heads[2]:>13}  {heads[3]:>14}"
+    head += f"  {'maps/s':>7}  {'passes':>11}"
+    if pointed:
+        head += f"  {'pointing':>8}  {'wrong':>5}  {'mass':>5}"
+    text = [head]
+    for line in lines:
+        if not line["pairs"]:
+            text.append(f"{line['row']:{width}}  failed on all {line['failed']} pairs")
+            continue
+        cells = [f"{line[name]:6.2f} ± {line[f'{name}_se']:4.2f}" for name in SCORES]
+        shown = f"{line['row']:{width}}  {cells[0]:>13}  {cells[1]:>14}  {cells[2]:>13}"
+        shown += f"  {cells[3]:>14}  {line['maps_per_second']:7.1f}"
+        passes = f"{line['forward']:g} / {line['backward']:g}"
+        shown += f"  {passes:>11}"
+        if "hit" in line:
+            shown += f"  {line['hit']:8.3f}  {line['wrong']:5.3f}  {line['mass_inside']:5.3f}"
+        if line["failed"]:
+            shown += f"  failed on {line['failed']} pairs"
+        text.append(shown)
+    return "\n".join(text)
+
+
+def write_csv(lines: Sequence[Line], path: Path) -> None:
+    """Writes the lines as CSV; a line without a score leaves it empty."""
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def write_json(lines: Sequence[Line], path: Path, settings: dict[str, Any]) -> None:
+    """Writes the lines and the settings they belong to as JSON."""
+    path.write_text(json.dumps({"settings": settings, "rows": list(lines)}, indent=1) + "\n")
+
+
+def examples(records: Sequence[Record], rows: Sequence[Row]) -> Figure | None:
+    """Draws the maps of the first pairs, methods as columns; None if no record kept its map."""
+    kept = [record for record in records if "heat" in record]
+    if not kept:
+        return None
+    cells = {(record["index"], record["row"]): record for record in kept}
+    indices = sorted({record["index"] for record in kept})
+    names = [row.name for row in rows]
+    firsts = [next(record for record in kept if record["index"] == index) for index in indices]
+    return visualization.gallery(
+        [torch.tensor(first["pixels"]).permute(1, 2, 0) for first in firsts],
+        [
+            [
+                torch.tensor(cells[index, name]["heat"]) if (index, name) in cells else None
+                for name in names
+            ]
+            for index in indices
+        ],
+        columns=names,
+        rows=[first["text"] for first in firsts],
+    )
+
+
+def sweep_plot(lines: Sequence[Line], name: str, values: Sequence[float]) -> Figure:
+    """Draws every score over the values of a setting, one line for each method.
+
+    Args:
+        lines: the summary, whose rows are called "method name=value".
+        name: the setting.
+        values: its values.
+    """
+    methods = list(dict.fromkeys(line["row"].split()[0] for line in lines))
+    by_row = {line["row"]: line for line in lines}
+    pointed = any("hit" in line for line in lines)
+    panels = [*SCORES, "maps_per_second", *(["hit"] if pointed else [])]
+    titles = {
+        "maps_per_second": "maps per second",
+        "hit": "pointing accuracy (higher is better)",
+    } | {score: f"{score.replace('_', ' ')} ({BETTER[score]} is better)" for score in SCORES}
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    grid = figure.subplots(2, 3, squeeze=False).flatten()
+    for axes, panel in zip(grid, panels, strict=False):
+        for method in methods:
+            known = [
+                (value, by_row[f"{method} {name}={value:g}"])
+                for value in values
+                if panel in by_row.get(f"{method} {name}={value:g}", {})
+            ]
+            axes.errorbar(
+                [value for value, _ in known],
+                [line[panel] for _, line in known],
+                yerr=[line.get(f"{panel}_se", 0.0) for _, line in known],
+                marker="o",
+                capsize=2,
+                label=method,
+            )
+        axes.set_title(titles[panel], fontsize="medium")
+        axes.set_xlabel(name)
+        if name == "beta":
+            axes.set_xscale("log")
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    grid[0].legend()
+    pairs = max(line["pairs"] for line in lines)
+    figure.suptitle(f"{name}: means over {pairs} pairs, with standard errors")
+    return figure
+
+
+def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    if len(values) < 2:
+        return (values[0] if values else float("nan")), float("nan")
+    return mean(values), stdev(values) / len(values) ** 0.5

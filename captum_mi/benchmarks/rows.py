@@ -1,0 +1,123 @@
+"""Which methods stand in the table of an evaluation, with which settings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from captum_mi._checks import check_choice
+from captum_mi.attr import METHODS
+from captum_mi.models.clip import blocks, hidden_state
+
+CONTROLS = ("ig", "random", "patches", "inverted")
+"""To compare with: Captum's IntegratedGradients; uniform noise on each pixel; the same on each
+patch, interpolated as a token layer's map; NarrowingIB with its sign turned."""
+
+HIDDEN = ("nib", "m2ib", "gradcam", "fastig")
+"""Methods that explain a hidden state; the others have a place of their own."""
+
+BETAS = (*(i / 100 for i in range(1, 10)), *(i / 10 for i in range(1, 10)))
+SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
+    "n_steps": ("nib", (3, 5, 8, 10, 13, 15, 18, 20)),
+    "layer": ("nib", ()),
+    "beta": ("m2ib", BETAS),
+}
+"""The NIB paper's ablations, Tables 3 to 7: setting -> method and values (none: every layer)."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: a method with its settings.
+
+    Attributes:
+        name: what the row is called.
+        method: a name in ``METHODS`` or in ``CONTROLS``.
+        states: hidden states to explain, in the image and in the text tower.
+        options: arguments of the method's ``attribute``; those that it does not take are left out.
+    """
+
+    name: str
+    method: str
+    states: tuple[int, int]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def table_rows(
+    methods: Sequence[str],
+    states: tuple[int, int],
+    **options: Any,  # noqa: ANN401
+) -> list[Row]:
+    """Returns one row per method.
+
+    Args:
+        methods: names in ``METHODS`` or in ``CONTROLS``.
+        states: hidden states to explain, in the image and in the text tower.
+        **options: arguments of the methods' ``attribute``, for those that take them.
+
+    Raises:
+        ValueError: if a method is unknown or comes twice.
+    """
+    for method in methods:
+        check_choice("methods", method, (*METHODS, *CONTROLS))
+        if methods.count(method) > 1:
+            raise ValueError(f"`methods` names {method!r} twice")
+    return [Row(method, method, states, options) for method in methods]
+
+
+def sweep_rows(
+    name: str,
+    values: Sequence[float],
+    methods: Sequence[str],
+    model: nn.Module,
+    states: tuple[int, int],
+    **options: Any,  # noqa: ANN401
+) -> tuple[list[Row], list[float]]:
+    """Returns one row for each method and value of a setting, and the values.
+
+    Args:
+        name: a setting in ``SWEEPS``.
+        values: its values; none are those of the NIB paper, for "layer" every hidden state that
+            both towers have.
+        methods: methods that take the setting; none is the paper's.
+        model: the image-text model.
+        states: hidden states to explain, in the image and in the text tower.
+        **options: further arguments of the methods' ``attribute``.
+
+    Raises:
+        ValueError: if a method does not take the setting, or a value is out of range.
+    """
+    check_choice("sweep", name, SWEEPS)
+    default_method, default_values = SWEEPS[name]
+    methods = methods or [default_method]
+    if name == "layer" and not values:
+        depth = min(len(blocks(model, "image")), len(blocks(model, "text")))
+        default_values = tuple(range(depth + 1))
+    chosen = list(values or default_values)
+    rows = []
+    for method in methods:
+        check_choice("methods", method, METHODS)
+        takes = (
+            method in HIDDEN
+            if name == "layer"
+            else name in inspect.signature(METHODS[method].attribute).parameters  # type: ignore[attr-defined]
+        )
+        if not takes:
+            raise ValueError(f"`methods`: {method} has no {name} to sweep")
+        for value in chosen:
+            if name != "beta" and value != int(value):
+                raise ValueError(f"`sweep` {name} takes whole numbers, got {value:g}")
+            settings, at = dict(options), states
+            if name == "layer":
+                at = int(value), int(value)
+                hidden_state(model, "image", at[0])
+                hidden_state(model, "text", at[1])
+            elif not value > 0:
+                raise ValueError(f"`sweep` {name} takes positive values, got {value:g}")
+            else:
+                settings[name] = value if name == "beta" else int(value)
+            rows.append(Row(f"{method} {name}={value:g}", method, at, settings))
+    return rows, chosen

@@ -1,0 +1,390 @@
+"""``captum-mi evaluate``: its table, its records, and what a killed run leaves."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from families import build
+from PIL import Image
+from scipy.stats import sem
+
+from captum_mi.attr import METHODS
+from captum_mi.benchmarks.evaluation import Evaluation, evaluate
+from captum_mi.benchmarks.passes import count_passes
+from captum_mi.benchmarks.published import headline, published
+from captum_mi.benchmarks.records import RecordWriter, read_records
+from captum_mi.benchmarks.report import advantage, summarise, table
+from captum_mi.benchmarks.rows import CONTROLS, Row, sweep_rows, table_rows
+from captum_mi.cli import main
+from captum_mi.datasets import Pair, scene_pairs
+from captum_mi.explanation import attribute_image
+from captum_mi.maps import image_map, min_max
+from captum_mi.models import ImageTextSimilarity
+
+QUICK = ["--methods", "nib", "chefer", "random", "--steps", "3", "--examples", "1"]
+SCORES = ("image_drop", "image_increase", "text_drop", "text_increase")
+
+
+def scores(record):
+    return [record[name] for name in SCORES]
+
+
+def run(folder, *arguments):
+    assert main(["evaluate", *QUICK, "--samples", "3", *arguments, "--out", str(folder)]) == 0
+
+
+def lines_of(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def without_speed(lines):
+    return [
+        {name: value for name, value in line.items() if name != "maps_per_second"} for line in lines
+    ]
+
+
+def test_the_table_is_the_mean_of_its_records(tmp_path, capsys):
+    run(tmp_path / "run")
+    records = read_records(tmp_path / "run")
+    assert len(records) == 9
+    lines = lines_of(tmp_path / "run" / "table.csv")
+    assert [line["row"] for line in lines] == ["nib", "chefer", "random"]
+    for line in lines:
+        own = [record for record in records if record["row"] == line["row"]]
+        for name in (*SCORES, "hit", "mass_inside"):
+            values = [record[name] for record in own]
+            assert float(line[name]) == pytest.approx(np.mean(values))
+            assert float(line[f"{name}_se"]) == pytest.approx(sem(values), abs=1e-12)
+        middle = np.median([one["image_seconds"] + one["text_seconds"] for one in own])
+        assert float(line["maps_per_second"]) == pytest.approx(2 / middle)
+    stored = json.loads((tmp_path / "run" / "table.json").read_text())
+    assert stored["settings"]["samples"] == 3
+    assert [line["row"] for line in stored["rows"]] == ["nib", "chefer", "random"]
+    with Image.open(tmp_path / "run" / "examples.png") as page:
+        assert page.size[0] > 500
+    out = capsys.readouterr().out
+    assert "3 pairs, 0 skipped" in out
+    assert re.search(r"nib +-?\d+\.\d\d ± +\d+\.\d\d", out)
+    assert "below that of random" in out
+
+
+def test_records_are_the_metrics_of_the_maps(embedded):
+    model, processor = embedded
+    evaluation = Evaluation(model, processor)
+    sample = evaluation.read(scene_pairs(3, seed=4)[1])
+    record = evaluation.run(Row("nib", "nib", (3, 1), {"n_steps": 4}), sample)
+    similarity = ImageTextSimilarity(model, processor, [sample.pair.text])
+    heat = image_map(
+        attribute_image("nib", similarity, sample.pixels, 0, state=3, n_steps=4), (64, 64)
+    )
+    with torch.no_grad():
+        before, after = (
+            float(similarity(x)) for x in (sample.pixels, sample.pixels * min_max(heat))
+        )
+    assert record["cosine"] == pytest.approx(before)
+    assert record["image_drop"] == pytest.approx(100 * max(before - after, 0), abs=1e-3)
+    assert record["image_increase"] == 100 * (after > before)
+    inverted = evaluation.image_map(Row("inverted", "inverted", (3, 1), {"n_steps": 4}), sample)
+    torch.testing.assert_close(inverted, -heat)
+
+
+@pytest.mark.parametrize("method", [*METHODS, *CONTROLS])
+def test_every_row_runs_on_another_family(method):
+    model, processor = build("siglip")
+    picture = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    )
+    pair = Pair("one", "a red circle", picture)
+    (row,) = table_rows([method], (3, 3), n_steps=3, n_masks=20)
+    evaluation = Evaluation(model, processor)
+    record = evaluation.run(row, evaluation.read(pair), example=True)
+    assert np.isfinite(scores(record)).all()
+    assert "hit" not in record
+    assert np.shape(record["heat"]) == (32, 32)
+    assert np.shape(record["pixels"]) == (3, 32, 32)
+
+
+def test_the_published_text_score_is_another(embedded):
+    model, processor = embedded
+    row = Row("nib", "nib", (3, 1), {"n_steps": 4})
+    records = []
+    for compat in (None, "nib"):
+        evaluation = Evaluation(model, processor, compat=compat)
+        records.append(evaluation.run(row, evaluation.read(scene_pairs(1)[0])))
+    assert records[0]["image_drop"] == records[1]["image_drop"]
+    assert records[0]["text_drop"] != pytest.approx(records[1]["text_drop"])
+
+
+def test_passes_are_those_of_the_papers_table(embedded):
+    model, processor = embedded
+    evaluation = Evaluation(model, processor)
+    sample = evaluation.read(scene_pairs(1)[0])
+    expected = {
+        "nib": (2 * (10 + 2), 2 * 10),  # per modality: the other encoder, one whole run, n suffixes
+        "gradcam": (2 * 3, 2),
+        "chefer": (2 * 2, 2),
+        "saliency": (2 * 2, 2),
+        "fastig": (2 * 3, 2),
+        "mfaba": (2 * 13, 2 * 11),
+        "rise": (1 + 30 + 1 + 3 + 30, 0),  # the text's suffix is checked with two copies
+        "random": (2, 0),
+    }
+    for method, (forward, backward) in expected.items():
+        (row,) = table_rows([method], (3, 1), n_steps=10, n_masks=30)
+        record = evaluation.run(row, sample)
+        found = record["forward"], record["backward"]
+        assert found == (forward, backward), method
+
+
+def test_counting_leaves_no_hooks(embedded):
+    model, _ = embedded
+    before = sum(len(module._forward_hooks) for module in model.modules())
+    with pytest.raises(ZeroDivisionError), count_passes(model):
+        1 / 0  # noqa: B018
+    assert sum(len(module._forward_hooks) for module in model.modules()) == before
+
+
+def test_a_killed_run_goes_on_to_the_same_table(tmp_path, capsys):
+    run(tmp_path / "whole")
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "captum_mi", "evaluate", *QUICK, "--samples", "3"]
+    process = subprocess.Popen(
+        [*command, "--out", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    records = folder / "records-0.jsonl"
+    while not (records.exists() and records.read_text().count("\n") >= 2):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = read_records(folder)
+    assert 2 <= len(before) < 9
+    with records.open("a") as file:
+        file.write('{"index": 2, "row": "ni')  # killed in the middle of a line
+    run(folder)
+    assert read_records(folder)[: len(before)] == before
+    assert without_speed(lines_of(folder / "table.csv")) == without_speed(
+        lines_of(tmp_path / "whole" / "table.csv")
+    )
+    finished = records.read_text()
+    run(folder)  # nothing is left to do
+    assert records.read_text() == finished
+
+
+def test_two_processes_share_the_pairs_killed_and_resumed(tmp_path):
+    run(tmp_path / "alone")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    command += ["--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command += ["-m", "captum_mi", "evaluate", *QUICK, "--samples", "3"]
+    folder = tmp_path / "two"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    options = {"env": environment, "stderr": subprocess.DEVNULL, "text": True}
+    command += ["--out", str(folder)]
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True, **options)
+    while len(read_records(folder)) < 2:
+        assert killed.poll() is None
+        time.sleep(0.01)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert 2 <= len(read_records(folder)) < 9
+    resumed = subprocess.run(command, stdout=subprocess.PIPE, check=True, **options)
+    assert resumed.stdout.count("3 pairs, 0 skipped") == 1
+    parts = [path.name for path in sorted((tmp_path / "two").glob("records-*.jsonl"))]
+    assert parts == ["records-0.jsonl", "records-1.jsonl"]
+    alone, two = (
+        {(one["index"], one["row"]): scores(one) for one in read_records(tmp_path / name)}
+        for name in ("alone", "two")
+    )
+    assert alone.keys() == two.keys()
+    for key, values in alone.items():
+        assert two[key] == pytest.approx(values, abs=1e-3)
+
+
+def test_other_arguments_on_the_same_folder_are_refused(tmp_path, capsys):
+    run(tmp_path)
+    assert main(["evaluate", *QUICK, "--samples", "4", "--out", str(tmp_path)]) == 2
+    assert "holds a run with samples 3, not 4; choose another `--out`" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_is_skipped_and_counted(tmp_path, capsys):
+    for name in ("a.png", "c.png"):
+        scene_pairs(1)[0].load().save(tmp_path / name)
+    (tmp_path / "b.png").write_text("no image")
+    rows = ["image,caption", "a.png,a red circle", "b.png,a blue square", "c.png," + "a " * 40]
+    (tmp_path / "captions.csv").write_text("\n".join(rows))
+    arguments = ["--images", str(tmp_path), "--captions", str(tmp_path / "captions.csv")]
+    for _ in range(2):
+        run(tmp_path / "out", *arguments)
+        captured = capsys.readouterr()
+        assert "1 pairs, 2 skipped" in captured.out
+    errors = [record["error"] for record in read_records(tmp_path / "out") if "error" in record]
+    assert len(errors) == 2
+    assert any("'b.png' cannot be read" in error or "b.png" in error for error in errors)
+    assert any("reads at most 32" in error for error in errors)
+    (line, *_) = lines_of(tmp_path / "out" / "table.csv")
+    assert line["pairs"] == "1"
+    assert line["image_drop_se"] == "nan"
+
+
+def test_a_method_that_fails_is_reported_and_counted(embedded, tmp_path):
+    evaluation = Evaluation(*embedded)
+    rows = table_rows(["nib"], (3, 1), n_steps=3)
+    broken = Row("broken", "nib", (3, 1), {"method": "magic"})
+    told = []
+    records = evaluate(
+        evaluation, scene_pairs(2), [*rows, broken], tmp_path, settings={}, report=told.append
+    )
+    good, bad = summarise(records, [*rows, broken])
+    assert (good["pairs"], good["failed"]) == (2, 0)
+    assert (bad["pairs"], bad["failed"]) == (0, 2)
+    assert len(told) == 2
+    assert "broken  failed on all 2 pairs" in table([good, bad])
+
+
+def test_classes_become_prompts(tmp_path):
+    for name in ("red_circle", "blue_square"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        scene_pairs(1)[0].load().save(tmp_path / "data" / name / "0.png")
+    arguments = ["--classes", str(tmp_path / "data"), "--template", "a {}", "--samples", "2"]
+    run(tmp_path / "out", *arguments)
+    kept = [one for one in read_records(tmp_path / "out") if "text" in one]
+    assert {one["text"] for one in kept} == {"a blue square"}
+
+
+@pytest.mark.parametrize(
+    ("sweep", "rows"),
+    [
+        (["n_steps", "2", "3"], ["nib n_steps=2", "nib n_steps=3"]),
+        (["beta", "0.1", "0.9", "--methods", "m2ib"], ["m2ib beta=0.1", "m2ib beta=0.9"]),
+        (
+            ["layer", "--methods", "nib", "gradcam"],
+            [f"{method} layer={i}" for method in ("nib", "gradcam") for i in range(5)],
+        ),
+    ],
+)
+def test_sweeps(sweep, rows, tmp_path, capsys):
+    command = ["evaluate", "--steps", "2", "--samples", "2", "--out", str(tmp_path / "out")]
+    assert main([*command, "--sweep", *sweep]) == 0
+    told = capsys.readouterr().err
+    assert told.count("encoder.layers.3' (CLIPEncoderLayer) carries") == (sweep[0] == "layer")
+    lines = lines_of(tmp_path / "out" / f"{sweep[0]}.csv")
+    assert [line["row"] for line in lines] == rows
+    with Image.open(tmp_path / "out" / f"{sweep[0]}.png") as plot:
+        assert plot.size[0] > 1000
+
+
+def test_more_steps_bring_the_map_nearer_to_its_limit(embedded):
+    model, processor = embedded
+    evaluation = Evaluation(model, processor)
+    samples = [evaluation.read(pair) for pair in scene_pairs(3, seed=9)]
+
+    def maps(n_steps):
+        row = Row("nib", "nib", (3, 1), {"n_steps": n_steps})
+        return torch.cat([evaluation.image_map(row, sample).flatten(1) for sample in samples])
+
+    limit = maps(200)
+    correlations = []
+    for n_steps in (3, 5, 10, 20):
+        pairs = zip(maps(n_steps), limit, strict=True)
+        rows = [torch.corrcoef(torch.stack(pair))[0, 1] for pair in pairs]
+        correlations.append(float(torch.stack(rows).mean()))
+    assert all(later > earlier - 0.01 for earlier, later in pairwise(correlations))
+    # Nodes that come ever closer to the zero latent keep adding to the map: 20 is not the limit,
+    # but from 10 on it hardly moves at any practical number.
+    assert correlations[-1] == pytest.approx(0.8, abs=0.05)
+    for pair in zip(maps(10), maps(20), strict=True):
+        assert torch.corrcoef(torch.stack(pair))[0, 1] > 0.98
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--methods", "magic"], "`methods` must be one of 'nib', 'm2ib'.*got 'magic'"),
+        (["--methods", "nib", "nib"], "`methods` names 'nib' twice"),
+        (["--samples", "0"], "`samples` must be at least 1, got 0"),
+        (["--layer", "9"], "`layer` must be 0 to 6, the blocks already run in the image tower"),
+        (["--captions", "x.csv"], "`--captions` needs `--images FOLDER`"),
+        (["--class-names", "x.txt"], "`--class-names` needs `--classes FOLDER`"),
+        (["--images", "a", "--classes", "b"], "`--images` and `--classes` exclude each other"),
+        (["--images", "nowhere", "--captions", "x.csv"], "nowhere"),
+        (["--sweep", "magic"], "`sweep` must be one of 'n_steps', 'layer', 'beta', got 'magic'"),
+        (["--sweep", "beta", "x"], "`--sweep` takes numbers, got 'x'"),
+        (["--sweep", "n_steps", "2.5"], "`sweep` n_steps takes whole numbers, got 2.5"),
+        (["--sweep", "beta", "0"], "`sweep` beta takes positive values, got 0"),
+        (["--sweep", "beta", "--methods", "nib"], "`methods`: nib has no beta to sweep"),
+        (["--sweep", "layer", "7"], "`layer` must be 0 to 6"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, capsys):
+    assert main(["evaluate", *arguments, "--out", str(tmp_path / "out")]) == 2
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("captum-mi")]
+    assert len(lines) == 1
+    assert re.search(words, lines[0])
+    assert not (tmp_path / "out").exists()
+
+
+def test_sweeps_default_to_the_papers_values(embedded):
+    model, _ = embedded
+    rows, values = sweep_rows("n_steps", [], [], model, (3, 1))
+    assert values == [3, 5, 8, 10, 13, 15, 18, 20]
+    assert {row.method for row in rows} == {"nib"}
+    assert len(sweep_rows("beta", [], [], model, (3, 1))[0]) == 18
+    assert [row.states for row in sweep_rows("layer", [], [], model, (3, 1))[0]] == [
+        (i, i) for i in range(5)
+    ]
+
+
+def test_advantage_is_paired():
+    records = [
+        {"index": i, "row": row, "image_drop": value}
+        for row, values in {"nib": [1.0, 2.0, 4.0], "random": [3.0, 5.0, 6.0]}.items()
+        for i, value in enumerate(values)
+    ]
+    gain, error = advantage(
+        [*records, {"index": 7, "row": "nib", "error": "x"}], "nib", "random", "image_drop"
+    )
+    assert gain == pytest.approx(7 / 3)
+    assert error == pytest.approx(sem([2.0, 3.0, 2.0]))
+
+
+def test_a_writer_cuts_off_half_a_line(tmp_path):
+    (tmp_path / "records-0.jsonl").write_text('{"index": 0}\n{"ind')
+    writer = RecordWriter(tmp_path)
+    writer.append({"index": 1})
+    writer.close()
+    assert read_records(tmp_path) == [{"index": 0}, {"index": 1}]
+
+
+def test_the_headline_of_the_paper():
+    found = headline()
+    assert found["image"] == pytest.approx(9.00, abs=0.005)
+    assert found["text"] == pytest.approx(58.83, abs=0.005)
+    assert found["speed"] == pytest.approx(63.95, abs=0.005)
+
+
+def test_published_tables():
+    tables = published()
+    values = tables["table2"]["values"]
+    assert set(values) == {"Conceptual Captions", "ImageNet", "Flickr8k"}
+    assert all(set(methods) == set(METHODS) for methods in values.values())
+    assert [name for name in tables if name.startswith("table") and tables[name]["complete"]] == [
+        "table2"
+    ]
+    assert (
+        values["ImageNet"]["rise"]["image_increase"] > values["ImageNet"]["nib"]["image_increase"]
+    )
+    best = tables["table5"]["values"]
+    assert all(
+        best[name]["0.01"]["image_drop"] < values[name]["nib"]["image_drop"] for name in best
+    )
