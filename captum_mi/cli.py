@@ -99,7 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument(
         "--model", metavar="FOLDER|HUB_NAME", help="image-text model (default: the embedded CLIP)"
     )
-    explain.add_argument("--method", default="nib", help="attribution method (default: nib)")
+    explain.add_argument(
+        "--method",
+        default="nib",
+        help="nib, m2ib, rise, gradcam, chefer, saliency, mfaba or fastig (default: nib)",
+    )
     explain.add_argument(
         "--layer",
         type=_layers,
@@ -240,6 +244,7 @@ def _explain(options: argparse.Namespace) -> None:
         method=options.method,
         layers=options.layer,
         n_steps=options.steps,
+        show_progress=True,
     )
     settings = {
         "image": source,

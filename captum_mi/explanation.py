@@ -70,6 +70,7 @@ def explain_pairs(
     method: str = "nib",
     layers: tuple[int | None, int | None] = (None, None),
     n_steps: int = 10,
+    show_progress: bool = False,
 ) -> ImageExplanation:
     """Explains an image with each of some texts, from both sides.
 
@@ -84,6 +85,7 @@ def explain_pairs(
         layers: hidden states to explain in the image and in the text tower, see
             ``models.clip.hidden_state``.
         n_steps: steps of the method.
+        show_progress: show the progress of a method that takes long (RISE).
 
     Returns:
         the image as seen and one explanation per text.
@@ -113,6 +115,7 @@ def explain_pairs(
         list(range(len(texts))),
         state=image_state,
         n_steps=n_steps,
+        show_progress=show_progress,
     )
     to_image = TextImageSimilarity(model, processor, [image])
     scores = []
@@ -205,7 +208,7 @@ def attribute_text(
         >>> similarity = TextImageSimilarity(clip, processor, [scene.image])
         >>> encoded = tokenize(clip, processor, ["a red circle"])
         >>> attribute_text("nib", similarity, processor, encoded, 0, state=1).shape
-        torch.Size([1, 5, 128])
+        torch.Size([1, 5, 96])
     """
     layer, at_input = _place(method, similarity.model, "text", state)
     ids = encoded["input_ids"]

@@ -46,8 +46,9 @@ class NarrowingIB(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     Source: Zhu et al., "Narrowing Information Bottleneck Theory for Multimodal Image-Text
     Representations Interpretability", ICLR 2025, eq. 9 and 10. On a smooth model it is Integrated
     Gradients of the model behind the layer, from a zero latent. Behind a LayerNorm F jumps near the
-    zero latent, so that no practical ``n_steps`` reaches F(z) - F(0); the map itself is stable from
-    about 10 steps on.
+    zero latent, so that no practical ``n_steps`` reaches F(z) - F(0), and steps ever nearer to it
+    keep adding to the map: on the embedded CLIP the maps of 10 and 20 steps correlate above 0.98,
+    those of 20 and 200 at about 0.9.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))

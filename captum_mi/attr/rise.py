@@ -19,6 +19,7 @@ from captum.attr._utils.attribution import LayerAttribution, PerturbationAttribu
 from captum.log import log_usage
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from tqdm.auto import tqdm
 
 from captum_mi._checks import check_positive
 from captum_mi._nested import at_least_single
@@ -87,6 +88,7 @@ class RISE(LayerAttribution, PerturbationAttribution):  # type: ignore[misc]
         attribute_to_layer_input: bool = False,
         internal_batch_size: int = 64,
         seed: int = 0,
+        show_progress: bool = False,
     ) -> Any:  # noqa: ANN401
         """Scores what random masks leave of the input, or of the layer.
 
@@ -105,6 +107,7 @@ class RISE(LayerAttribution, PerturbationAttribution):  # type: ignore[misc]
             internal_batch_size: rows that run through the model at once; fewer than B count as B.
                 Changes memory, not numbers.
             seed: seed of the masks.
+            show_progress: show how many masks are done.
 
         Returns:
             (B, 1, h, w) for maps, (B, T, 1) for tokens, (B, D) for features, in the units of the
@@ -129,7 +132,8 @@ class RISE(LayerAttribution, PerturbationAttribution):  # type: ignore[misc]
                 score,
                 masks,
                 at_once=max(1, internal_batch_size // len(values)),
-                expected=n_masks * probability if not center else None,
+                expected=None if center else n_masks * probability,
+                show_progress=show_progress,
             )
 
         if self.layer is None:
@@ -270,14 +274,21 @@ class _Masks:
 
 
 def _mean_scores(
-    values: Tensor, score: Score, masks: _Masks, *, at_once: int, expected: float | None
+    values: Tensor,
+    score: Score,
+    masks: _Masks,
+    *,
+    at_once: int,
+    expected: float | None,
+    show_progress: bool,
 ) -> Tensor:
     """The masks' mean, weighted by their scores; ``expected`` coverage None means the measured."""
     batch = len(values)
     weighted = torch.zeros(masks.shape, dtype=torch.float64, device=values.device)
     coverage = torch.zeros_like(weighted)
     total = torch.zeros(batch, dtype=torch.float64, device=values.device)
-    for first in range(0, masks.count, at_once):
+    starts = range(0, masks.count, at_once)
+    for first in tqdm(starts, desc="RISE", leave=False, disable=not show_progress):
         drawn = masks.draw(min(at_once, masks.count - first))
         copies = len(drawn)
         scores = score((masks.over_channels(drawn) * values).flatten(0, 1), copies)
