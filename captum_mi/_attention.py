@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from captum_mi._nested import at_least_single
+from captum_mi._recorder import as_written
 
 SDPA = "sdpa"
 
@@ -54,6 +55,7 @@ def attention_probabilities(layer: nn.Module) -> Iterator[list[Tensor]]:
         return mixed
 
     with ExitStack() as stack:
+        stack.enter_context(as_written())
         for block in layer if isinstance(layer, nn.ModuleList) else [layer]:
             stack.callback(block.register_forward_pre_hook(enter).remove)
             stack.callback(block.register_forward_hook(leave, always_call=True).remove)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from captum_mi._attention import attention_probabilities
 from captum_mi._hooks import module_name
-from captum_mi._recorder import as_written, detached_copy
+from captum_mi._recorder import detached_copy
 from captum_mi._suffix import check_output
 from captum_mi.attr._degenerate import check_finite, warn_if_degenerate
 from captum_mi.attr._scores import target_scores
@@ -68,7 +68,7 @@ def attend(
     if additional_forward_args is not None and not isinstance(additional_forward_args, tuple):
         additional_forward_args = (additional_forward_args,)
     name = module_name(forward_func, layer)
-    with torch.inference_mode(mode=False), torch.enable_grad(), as_written():
+    with torch.inference_mode(mode=False), torch.enable_grad():
         with attention_probabilities(layer) as found:
             output = forward_func(*detached_copy((*inputs, *(additional_forward_args or ()))))
         check_output(output, inputs)

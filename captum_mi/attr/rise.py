@@ -257,7 +257,7 @@ class _Masks:
             size=((rows + 1) * cell[0], (columns + 1) * cell[1]),
             mode="bilinear",
             align_corners=False,
-        )[:, 0]
+        )[:, 0].clamp(0, 1)
         top, left = (
             (torch.rand(count, 1, generator=stream) * side).long()
             for stream, side in zip((self._top_stream, self._left_stream), cell, strict=True)
