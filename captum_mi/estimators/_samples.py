@@ -1,0 +1,181 @@
+"""Samples as float64 matrices: what every estimator checks before it computes, and whitening."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from numpy.typing import ArrayLike
+    from torch import Tensor
+
+    Samples: TypeAlias = ArrayLike | Tensor
+
+
+def as_samples(name: str, value: Samples) -> Tensor:
+    """Returns ``value`` as (N, d) float64, on its device if it is a tensor.
+
+    Args:
+        name: the argument, for the wording of errors.
+        value: (N, d) or (N,), numbers.
+
+    Raises:
+        ValueError: on another number of axes, fewer than two samples, NaN or infinite entries, or
+            columns that are constant.
+
+    Example:
+        >>> as_samples("x", [1, 2, 4]).shape
+        torch.Size([3, 1])
+    """
+    samples = value.detach() if isinstance(value, torch.Tensor) else _from_array(name, value)
+    if samples.is_complex():
+        raise ValueError(
+            f"`{name}` must be real, got {samples.dtype}; give real and imaginary part"
+        )
+    samples = samples.to(torch.float64)
+    if samples.ndim == 1:
+        samples = samples[:, None]
+    if samples.ndim != 2 or samples.shape[1] == 0:
+        raise ValueError(
+            f"`{name}` must be (N, d) or (N,), got shape {tuple(samples.shape)}; flatten the samples"
+        )
+    if len(samples) < 2:
+        raise ValueError(f"`{name}` must hold at least 2 samples, got {len(samples)}")
+    broken = ~samples.isfinite().all(dim=1)
+    if broken.any():
+        raise ValueError(
+            f"`{name}` must be finite, got NaN or infinity in {int(broken.sum())} of {len(samples)}"
+            f" rows, the first is row {int(broken.nonzero()[0, 0])}; drop them"
+        )
+    check_varies(name, samples)
+    return samples
+
+
+def _from_array(name: str, value: ArrayLike) -> Tensor:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufc":
+        raise ValueError(f"`{name}` must hold numbers, got an array of {array.dtype}")
+    dtype = np.complex128 if array.dtype.kind == "c" else np.float64
+    return torch.from_numpy(np.array(array, dtype=dtype))
+
+
+def check_varies(name: str, samples: Tensor) -> None:
+    """Raises a ValueError that lists the constant columns of ``samples`` (N, d), if any."""
+    constant = (samples == samples[:1]).all(dim=0).nonzero().flatten().tolist()
+    if constant:
+        raise ValueError(f"`{name}` has constant columns, {_listed(constant)}; drop them")
+
+
+def as_paired_samples(x: Samples, y: Samples) -> tuple[Tensor, Tensor]:
+    """Returns ``x`` (N, d_x) and ``y`` (N, d_y) as float64 on the device of ``x``.
+
+    Raises:
+        ValueError: as :func:`as_samples`, or if the lengths differ.
+    """
+    first, second = as_samples("x", x), as_samples("y", y)
+    if len(first) != len(second):
+        raise ValueError(
+            f"`x` and `y` must have the same number of samples, got {len(first)} and {len(second)}"
+        )
+    return first, second.to(first.device)
+
+
+def label_rows(labels: Samples, n_samples: int) -> dict[Hashable, Tensor]:
+    """Returns the row numbers of each label, sorted by label.
+
+    Args:
+        labels: (N,) or (N, 1), integers, strings or anything that sorts.
+        n_samples: N, the number of samples the labels belong to.
+
+    Raises:
+        ValueError: if the shape is another or a label is NaN.
+
+    Example:
+        >>> label_rows(["cat", "dog", "cat"], 3)
+        {'cat': tensor([0, 2]), 'dog': tensor([1])}
+    """
+    array = (
+        labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
+    )
+    if array.shape not in {(n_samples,), (n_samples, 1)}:
+        raise ValueError(
+            f"`labels` must be ({n_samples},), one for each sample of `x`, got shape {array.shape}"
+        )
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise ValueError(f"`labels` must not be NaN, got {int(np.isnan(array).sum())} of them")
+    values, inverse = np.unique(array.ravel(), return_inverse=True)
+    return {
+        value: torch.from_numpy(np.flatnonzero(inverse == index))
+        for index, value in enumerate(values.tolist())
+    }
+
+
+def jittered(samples: Tensor, scale: float) -> Tensor:
+    """Adds normal noise of ``scale`` standard deviations of each column, always the same noise.
+
+    Args:
+        samples: (N, d).
+        scale: 0 returns the samples themselves.
+    """
+    if scale == 0:
+        return samples
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(samples.shape, generator=generator, dtype=torch.float64)
+    return samples + scale * samples.std(dim=0) * noise.to(samples.device)
+
+
+def whitened(name: str, samples: Tensor) -> tuple[Tensor, float]:
+    r"""Maps samples linearly to covariance I.
+
+    Distances after it do not depend on which invertible linear map came before it. It goes by the
+    singular values of the standardised columns, which resolve correlations that the eigenvalues of
+    the covariance lose to rounding.
+
+    Args:
+        name: the argument, for the wording of errors.
+        samples: (N, d).
+
+    Returns:
+        The whitened samples (N, d), mean 0, and :math:`\tfrac12 \log\det C` in nats, which the
+        entropy of the whitened samples lacks.
+
+    Raises:
+        ValueError: if the covariance C is degenerate to the precision of the samples.
+
+    Example:
+        >>> white, half_log_det = whitened("x", 3 * torch.randn(100, 2, dtype=torch.float64))
+        >>> torch.allclose(white.T.cov(), torch.eye(2, dtype=torch.float64))
+        True
+    """
+    n_samples, dim = samples.shape
+    if n_samples <= dim:
+        raise ValueError(
+            f"the covariance of `{name}` is degenerate: {n_samples} samples of {dim} columns; give"
+            f" more samples, or compress with PCA to fewer columns"
+        )
+    mean, scale = samples.mean(dim=0), samples.std(dim=0)
+    standard = (samples - mean) / scale
+    triangle = torch.linalg.qr(standard, mode="r").R
+    _, singular, axes = torch.linalg.svd(triangle)
+    singular = singular / math.sqrt(n_samples - 1)
+    # The samples are known to the rounding of their type, relative to each column's spread.
+    single = bool((samples == samples.float().double()).all())
+    rounding = torch.finfo(torch.float32 if single else torch.float64).eps
+    spread = float((1 + (mean / scale) ** 2).sqrt().max())
+    rank = int((singular > 10 * dim * rounding * spread * singular[0]).sum())
+    if rank < dim:
+        raise ValueError(
+            f"the covariance of `{name}` is degenerate: its {dim} columns have rank {rank}; drop"
+            f" columns that the others determine, or compress with PCA to {rank} or fewer"
+        )
+    return standard @ (axes.T / singular), float(scale.log().sum() + singular.log().sum())
+
+
+def _listed(numbers: list[int], shown: int = 8) -> str:
+    text = ", ".join(map(str, numbers[:shown]))
+    return text if len(numbers) <= shown else f"{text} and {len(numbers) - shown} more"
