@@ -2,5 +2,21 @@
 
 from captum_mi.estimators.base import EntropyEstimator, Estimate, MutualInformationEstimator
 from captum_mi.estimators.bounds import info_nce
+from captum_mi.estimators.compression import PCA, Autoencoder, Compressed, Compressor
+from captum_mi.estimators.kde import KernelDensity
+from captum_mi.estimators.knn import KSG, KozachenkoLeonenko, WeightedKozachenkoLeonenko
 
-__all__ = ["EntropyEstimator", "Estimate", "MutualInformationEstimator", "info_nce"]
+__all__ = [
+    "KSG",
+    "PCA",
+    "Autoencoder",
+    "Compressed",
+    "Compressor",
+    "EntropyEstimator",
+    "Estimate",
+    "KernelDensity",
+    "KozachenkoLeonenko",
+    "MutualInformationEstimator",
+    "WeightedKozachenkoLeonenko",
+    "info_nce",
+]

@@ -42,7 +42,7 @@ def as_samples(name: str, value: Samples) -> Tensor:
         samples = samples[:, None]
     if samples.ndim != 2 or samples.shape[1] == 0:
         raise ValueError(
-            f"`{name}` must be (N, d) or (N,), got shape {tuple(samples.shape)}; flatten the samples"
+            f"`{name}` must be (N, d) or (N,), got shape {tuple(samples.shape)}; flatten each"
         )
     if len(samples) < 2:
         raise ValueError(f"`{name}` must hold at least 2 samples, got {len(samples)}")
@@ -69,6 +69,22 @@ def check_varies(name: str, samples: Tensor) -> None:
     constant = (samples == samples[:1]).all(dim=0).nonzero().flatten().tolist()
     if constant:
         raise ValueError(f"`{name}` has constant columns, {_listed(constant)}; drop them")
+
+
+def check_least(name: str, samples: Tensor, least: int, estimator: object) -> None:
+    """Raises a ValueError if ``samples`` (N, d) are fewer than ``estimator`` can do with."""
+    if len(samples) < least:
+        raise ValueError(
+            f"`{name}` must hold at least {least} samples for {estimator!r}, got {len(samples)};"
+            f" give more, or choose a smaller `k` where there is one"
+        )
+
+
+def check_jitter(value: float) -> float:
+    """Returns ``value`` if it is a finite number of at least zero."""
+    if not 0 <= value < math.inf:
+        raise ValueError(f"`jitter` must be at least 0 and finite, got {value}")
+    return value
 
 
 def as_paired_samples(x: Samples, y: Samples) -> tuple[Tensor, Tensor]:
@@ -127,6 +143,11 @@ def jittered(samples: Tensor, scale: float) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(samples.shape, generator=generator, dtype=torch.float64)
     return samples + scale * samples.std(dim=0) * noise.to(samples.device)
+
+
+def n_duplicates(samples: Tensor) -> int:
+    """How many of the samples (N, d) repeat an earlier one."""
+    return len(samples) - len(np.unique(samples.cpu().numpy(), axis=0))
 
 
 def whitened(name: str, samples: Tensor) -> tuple[Tensor, float]:

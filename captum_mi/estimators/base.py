@@ -14,6 +14,7 @@ import torch
 from captum_mi.estimators._samples import (
     as_paired_samples,
     as_samples,
+    check_least,
     check_varies,
     jittered,
     label_rows,
@@ -178,12 +179,7 @@ class EntropyEstimator(MutualInformationEstimator):
 
     def _pointwise_entropies(self, spaces: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, samples in spaces.items():
-            least = self._least_samples(samples.shape[1])
-            if len(samples) < least:
-                raise ValueError(
-                    f"`{name}` must hold at least {least} samples for {self!r}, got"
-                    f" {len(samples)}; give more of them, or a smaller `k` where there is one"
-                )
+            check_least(name, samples, self._least_samples(samples.shape[1]), self)
             check_varies(name, samples)
         if not self.whiten:
             return self._minus_log_densities(spaces)
