@@ -1,14 +1,38 @@
-"""Data sets that carry their truth, and pairs of real images and texts."""
+"""Data whose truth is known, and pairs of images and texts."""
 
 from captum_mi.datasets.captions import Pair, captioned_images, class_folders, scene_pairs
+from captum_mi.datasets.known_mi import (
+    CorrelatedNormals,
+    CorrelatedStudent,
+    CorrelatedUniforms,
+    DiscreteLabels,
+    KnownInformation,
+    gaussian_information,
+)
+from captum_mi.datasets.known_mi_images import (
+    AntiPCA,
+    CorrelatedBumps,
+    GaussianBumps,
+    Rectangles,
+)
 from captum_mi.datasets.scenes import Scene, Scenes, single_object_texts
 
 __all__ = [
+    "AntiPCA",
+    "CorrelatedBumps",
+    "CorrelatedNormals",
+    "CorrelatedStudent",
+    "CorrelatedUniforms",
+    "DiscreteLabels",
+    "GaussianBumps",
+    "KnownInformation",
     "Pair",
+    "Rectangles",
     "Scene",
     "Scenes",
     "captioned_images",
     "class_folders",
+    "gaussian_information",
     "scene_pairs",
     "single_object_texts",
 ]
