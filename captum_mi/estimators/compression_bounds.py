@@ -1,0 +1,303 @@
+r"""What compression and noise can do to mutual information: bounds, in nats.
+
+Throughout, Y is the other variable and Z is noise that is added to X, such as the noise that makes
+a layer stochastic. All bounds need Z to be independent of X and Y *together*. That holds when Y is
+the label or the input's class. It does not hold when Y is computed from X + Z, as a later layer is:
+then Y knows Z, and the gap of a compression can exceed its bound many times. So every function that
+rests on it asks for it by name.
+
+Source: Butakov et al., "Information bottleneck analysis of deep neural networks via lossy
+compression", ICLR 2024, section 3 and appendices B and C.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from captum_mi._checks import check_positive_number
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Floats = NDArray[np.float64]
+
+SYMMETRY = 1e-8  # relative
+
+
+def information_range(
+    code_information: float,
+    *,
+    signal_is_recoverable: bool,
+    noise_is_independent: bool,
+    noise_information: float = math.inf,
+) -> tuple[float, float]:
+    r"""What I(X; Y) can be, given the information of a code f(X, Z) of X and noise Z.
+
+    A code cannot know more than X and Z do, and if X can be computed from it, not less than X does:
+
+    .. math:: I(X;Y) \le I(f(X,Z);Y) \le I(X,Z;Y) = I(X;Y) + I(Z;Y|X)
+
+    Independent noise has :math:`I(Z;Y|X) = 0`, so that a code from which X can be computed has
+    exactly the information of X (Statement 3 and Corollary 2). An autoencoder that denoises is such
+    a code.
+
+    Args:
+        code_information: I(f(X, Z); Y), nats.
+        signal_is_recoverable: whether some function of the code is X; else there is no upper limit.
+        noise_is_independent: whether Z is independent of (X, Y).
+        noise_information: I(Z; Y | X), nats, where the noise is not independent.
+
+    Returns:
+        the least and the largest I(X; Y), nats.
+
+    Raises:
+        ValueError: if independent noise is said to carry information.
+
+    Example:
+        >>> information_range(1.5, signal_is_recoverable=True, noise_is_independent=True)
+        (1.5, 1.5)
+        >>> information_range(1.5, signal_is_recoverable=False, noise_is_independent=True)
+        (1.5, inf)
+    """
+    if noise_is_independent:
+        if 0 < noise_information < math.inf:
+            raise ValueError(
+                "`noise_information` must be left out for independent noise, got"
+                f" {noise_information}"
+            )
+        noise_information = 0.0
+    if noise_information < 0:
+        raise ValueError(f"`noise_information` must not be negative, got {noise_information}")
+    least = max(code_information - noise_information, 0.0)
+    return least, code_information if signal_is_recoverable else math.inf
+
+
+def maximum_entropy(covariance: ArrayLike) -> float:
+    r"""The largest entropy of any X with this covariance, that of the normal one (Statement 7).
+
+    .. math:: h(X) \le \tfrac12 \log \det (2 \pi e\, C)
+
+    Args:
+        covariance: (n, n), positive semi-definite.
+
+    Returns:
+        nats; minus infinity if the covariance is singular.
+
+    Example:
+        >>> round(maximum_entropy(np.eye(2)), 4)
+        2.8379
+    """
+    sign, log_determinant = np.linalg.slogdet(2 * math.pi * math.e * _covariance(covariance))
+    return float(log_determinant / 2) if sign > 0 else -math.inf
+
+
+def noisy_entropy_range(
+    covariance: ArrayLike, deviation: float, *, noise_is_independent: bool
+) -> tuple[float, float]:
+    r"""The entropy of X + Z, Z normal noise, lies between that of Z and the largest.
+
+    .. math:: h(Z) \le h(X + Z) \le \tfrac12 \log \det (2 \pi e\, (C + \sigma^2))
+
+    The first is Statement 8, for knowing X leaves Z; the second is Statement 7.
+
+    Args:
+        covariance: (n, n), of X.
+        deviation: sigma, of every coordinate of Z.
+        noise_is_independent: whether Z is independent of X; it must be.
+
+    Returns:
+        both limits, nats.
+
+    Raises:
+        ValueError: if the noise is not independent, or ``deviation`` not positive.
+
+    Example:
+        >>> low, high = noisy_entropy_range(np.eye(2), 1.0, noise_is_independent=True)
+        >>> round(low, 4), round(high, 4)
+        (2.8379, 3.531)
+    """
+    matrix = _covariance(covariance)
+    noise = _noise(len(matrix), deviation, independent=noise_is_independent)
+    return maximum_entropy(noise), maximum_entropy(matrix + noise)
+
+
+def noisy_information_limit(
+    covariance: ArrayLike, deviation: float, *, noise_is_independent: bool
+) -> float:
+    r"""The most that X + Z, Z normal noise, can know about any Y.
+
+    .. math:: I(X + Z; Y) \le h(X + Z) - h(Z) \le \tfrac12 \log \det (1 + C / \sigma^2)
+
+    Given Y, the entropy of X + Z is still at least h(Z): the limits of
+    :func:`noisy_entropy_range`, subtracted. A normal X reaches it with Y = X.
+
+    Args:
+        covariance: (n, n), of X.
+        deviation: sigma, of every coordinate of Z.
+        noise_is_independent: whether Z is independent of (X, Y); it must be.
+
+    Returns:
+        nats.
+
+    Raises:
+        ValueError: as :func:`noisy_entropy_range`.
+
+    Example:
+        >>> round(noisy_information_limit([[3.0]], 1.0, noise_is_independent=True), 4)
+        0.6931
+    """
+    low, high = noisy_entropy_range(
+        covariance, deviation, noise_is_independent=noise_is_independent
+    )
+    return high - low
+
+
+def linear_gap(
+    covariance: ArrayLike,
+    encoder: ArrayLike,
+    deviation: float,
+    *,
+    noise_is_independent: bool,
+) -> float:
+    r"""The most that a linear code of X + Z can lose of what X + Z knows about any Y.
+
+    With R the projection on what the encoder E leaves out,
+
+    .. math:: I(X + Z; Y) - I(E(X + Z); Y) = I(R(X + Z); Y \mid E(X + Z))
+        \le h(R(X + Z) \mid E(X + Z)) - h(RZ)
+
+    because X, EZ and Y together still leave RZ unknown. The conditional entropy is at most that of
+    a normal X, which is what is computed.
+
+    Args:
+        covariance: (n, n), of X.
+        encoder: (n', n), independent rows.
+        deviation: sigma, of every coordinate of the normal noise Z.
+        noise_is_independent: whether Z is independent of (X, Y); it must be.
+
+    Returns:
+        nats; 0 if the encoder keeps everything.
+
+    Raises:
+        ValueError: if the noise is not independent, or an argument is out of range.
+
+    Example:
+        >>> covariance = np.diag([4.0, 3.0])
+        >>> round(linear_gap(covariance, [[1.0, 0.0]], 1.0, noise_is_independent=True), 4)
+        0.6931
+    """
+    matrix = _covariance(covariance)
+    rows = np.atleast_2d(np.asarray(encoder, dtype=np.float64))
+    if rows.shape[1] != len(matrix) or np.linalg.matrix_rank(rows) < len(rows):
+        raise ValueError(
+            f"`encoder` must be (n', {len(matrix)}) with independent rows, got shape {rows.shape}"
+        )
+    total = matrix + _noise(len(matrix), deviation, independent=noise_is_independent)
+    kept, dim = len(rows), len(matrix)
+    if kept == dim:
+        return 0.0
+    axes = np.linalg.svd(rows)[2]  # the first n' rows span the code, the others what it leaves out
+    turned = axes @ total @ axes.T
+    # h(R | E) = h(R, E) - h(E)
+    joint, code = maximum_entropy(turned), maximum_entropy(turned[:kept, :kept])
+    return joint - code - maximum_entropy(deviation**2 * np.eye(dim - kept))
+
+
+def pca_gap(variances: ArrayLike, n: int, deviation: float, *, noise_is_independent: bool) -> float:
+    r"""The most that the first n' principal components lose (Corollaries 5 and 6).
+
+    .. math:: I(X + Z; Y) - I(\mathrm{PCA}(X + Z); Y)
+        \le \frac{n - n'}2 \log \left(1 + \frac{\lambda_{n'+1}}{\sigma^2}\right)
+
+    Args:
+        variances: (n,), eigenvalues of the covariance of X without the noise, in falling order,
+            all of them. Those of a fitted ``PCA`` on X + Z are larger by sigma squared.
+        n: n', components kept.
+        deviation: sigma, of every coordinate of the normal noise Z.
+        noise_is_independent: whether Z is independent of (X, Y); it must be.
+
+    Returns:
+        nats; 0 if all components are kept.
+
+    Raises:
+        ValueError: if the noise is not independent, or an argument is out of range.
+
+    Example:
+        >>> round(pca_gap([4.0, 3.0], 1, 1.0, noise_is_independent=True), 4)
+        0.6931
+    """
+    values = np.asarray(variances, dtype=np.float64)
+    if values.ndim != 1 or (values < 0).any() or (np.diff(values) > 0).any():
+        raise ValueError("`variances` must be a list of falling numbers, none negative")
+    if not 0 <= n <= len(values):
+        raise ValueError(f"`n` must lie between 0 and {len(values)}, got {n}")
+    _noise(len(values), deviation, independent=noise_is_independent)
+    if n == len(values):
+        return 0.0
+    return (len(values) - n) / 2 * math.log1p(values[n] / deviation**2)
+
+
+def hidden_from_pca(information: float, variance: float = 0.5) -> NDArray[Any]:
+    r"""A covariance whose information all lies where PCA does not look (Statement 2).
+
+    X1 has variance 1 and tells nothing, X2 has a smaller variance v and covariance a with Y, whose
+    variance is 1:
+
+    .. math:: a = \sqrt{v (1 - e^{-2 I})}
+
+    so that I(X; Y) is as asked while PCA with one component keeps X1 alone, which knows nothing.
+    The paper prints another a, which gives :math:`-\frac12 \log(1 - a^2 / v)`.
+
+    Args:
+        information: I(X; Y), nats.
+        variance: v, between 0 and 1.
+
+    Returns:
+        (3, 3) covariance of (X1, X2, Y).
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+        >>> from captum_mi.datasets import gaussian_information
+        >>> covariance = hidden_from_pca(0.2)
+        >>> round(gaussian_information(covariance, 2), 4)
+        0.2
+        >>> gaussian_information(covariance[::2, ::2], 1)
+        0.0
+    """
+    if not 0 <= information < math.inf:
+        raise ValueError(f"`information` must not be negative, got {information}")
+    if not 0 < variance < 1:
+        raise ValueError(f"`variance` must lie between 0 and 1, got {variance}")
+    covariance = np.diag([1.0, variance, 1.0])
+    covariance[1, 2] = covariance[2, 1] = math.sqrt(variance * -math.expm1(-2 * information))
+    return covariance
+
+
+def _covariance(value: ArrayLike) -> Floats:
+    matrix: Floats = np.asarray(value, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"`covariance` must be a square matrix, got shape {matrix.shape}")
+    largest = abs(matrix).max()
+    if abs(matrix - matrix.T).max() > SYMMETRY * largest:
+        raise ValueError("`covariance` must be symmetric")
+    least = np.linalg.eigvalsh(matrix)[0]
+    if least < -SYMMETRY * largest:
+        raise ValueError(f"`covariance` must not have negative eigenvalues, got {least:.3g}")
+    return matrix
+
+
+def _noise(dim: int, deviation: float, *, independent: bool) -> Floats:
+    """(dim, dim) covariance of independent noise; refuses noise that is not."""
+    check_positive_number("deviation", deviation)
+    if not independent:
+        raise ValueError(
+            "`noise_is_independent` must be True: the bound does not hold if Y depends on the"
+            " noise, as a later layer does"
+        )
+    covariance: Floats = deviation**2 * np.eye(dim)
+    return covariance

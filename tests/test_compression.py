@@ -1,0 +1,205 @@
+"""Compression: PCA against scikit-learn, a tiny autoencoder, and estimators behind both."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn import decomposition
+
+from captum_mi.datasets import AntiPCA, CorrelatedNormals, DiscreteLabels, GaussianBumps
+from captum_mi.estimators import PCA, Autoencoder, Compressed, KozachenkoLeonenko
+
+
+@pytest.fixture(scope="module")
+def bumps():
+    return GaussianBumps(0.0, size=8).sample(1500, seed=9)[0]
+
+
+@pytest.fixture(scope="module")
+def trained(bumps):
+    return Autoencoder(2, steps=300, batch_size=128).fit(bumps)
+
+
+@pytest.mark.parametrize("shape", [(300, 7), (300, 6, 5), (10, 40)])
+def test_pca_is_scikit_learns(shape):
+    x = np.random.default_rng(0).standard_normal(shape) @ np.diag(np.arange(1.0, shape[-1] + 1))
+    reference = decomposition.PCA(3, svd_solver="full").fit(x.reshape(shape[0], -1))
+    pca = PCA(3).fit(x)
+    assert np.allclose(pca.mean, reference.mean_)
+    assert np.allclose(pca.variances[:3], reference.explained_variance_)
+    assert float(pca.variances.sum()) == pytest.approx(np.var(x, axis=0, ddof=1).sum())
+    signs = np.sign((pca.components.numpy() * reference.components_).sum(1))
+    assert np.allclose(pca.components, signs[:, None] * reference.components_)
+    assert (pca.components.numpy()[range(3), abs(pca.components.numpy()).argmax(1)] > 0).all()
+    fresh = np.random.default_rng(1).standard_normal(shape)
+    expected = signs * reference.transform(fresh.reshape(shape[0], -1))
+    assert np.allclose(pca.transform(fresh), expected)
+    assert np.allclose(PCA(3).fit(torch.from_numpy(x)).transform(torch.from_numpy(fresh)), expected)
+
+
+def test_pca_codes_are_float64_whatever_comes_in():
+    x = torch.randn(50, 4)
+    assert PCA(2).fit(x).transform(x.half()).dtype == torch.float64
+    assert PCA(2).fit(x).transform(x.numpy()).shape == (50, 2)
+
+
+def linear_fit(codes, parameters):
+    """Share of the parameters' variance that a quadratic function of the codes explains."""
+    first, second = np.asarray(codes).T
+    powers = [first**i * second**j for i in range(4) for j in range(4 - i)]
+    design = np.stack(powers, axis=1)
+    left = parameters - design @ np.linalg.lstsq(design, parameters, rcond=None)[0]
+    return 1 - left.var(axis=0) / parameters.var(axis=0)
+
+
+def test_autoencoder_finds_the_place_of_a_bump(trained):
+    sampler = GaussianBumps(0.0, size=8)
+    images, places = sampler.sample(500)[0], sampler.parameters.sample(500)[0]
+    codes = trained.transform(images)
+    assert codes.shape == (500, 2)
+    assert codes.dtype == torch.float64
+    assert linear_fit(codes, places).min() > 0.9
+    redrawn = trained.reconstruct(images)
+    assert redrawn.shape == (500, 8, 8)
+    assert abs(redrawn.numpy() - images).mean() < 0.3 * abs(images - images.mean(0)).mean()
+    steps, errors = zip(*trained.history, strict=True)
+    assert steps == tuple(range(50, 301, 50))
+    assert errors[-1] < 0.5 * errors[0]
+
+
+def test_autoencoder_of_vectors_finds_what_pca_misses():
+    fresh = AntiPCA(0.0).sample(3000, seed=9)[0]
+    x, y = AntiPCA(2.0).sample(2000)
+    errors = {}
+    for compressor in (PCA(2), Autoencoder(2, steps=800)):
+        compressor.fit(fresh)
+        estimator = Compressed(KozachenkoLeonenko(), x=compressor, y=compressor)
+        errors[type(compressor)] = abs(estimator.estimate(x, y).value - 2)
+    assert errors[PCA] > 1
+    assert errors[Autoencoder] < 0.5
+
+
+@pytest.mark.parametrize("shape", [(40, 5), (40, 6, 9), (40, 3, 7, 5), (40, 1, 1, 4), (40, 2, 2)])
+def test_autoencoder_takes_every_shape(shape):
+    x = 5 * torch.randn(shape) - 100
+    autoencoder = Autoencoder(3, steps=3, batch_size=16).fit(x)
+    assert autoencoder.transform(x).shape == (40, 3)
+    assert autoencoder.reconstruct(x).shape == shape
+    assert autoencoder.reconstruct(x).min() >= x.min() - 30
+
+
+def test_autoencoder_is_reproducible_and_leaves_the_global_state(bumps):
+    state = torch.get_rng_state()
+    first, again, other = (
+        Autoencoder(2, steps=20, batch_size=64, seed=seed).fit(bumps).transform(bumps)
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_refit_starts_afresh(bumps):
+    autoencoder = Autoencoder(2, steps=10)
+    first = autoencoder.fit(bumps).transform(bumps)
+    assert torch.equal(autoencoder.fit(bumps).transform(bumps), first)
+    assert len(autoencoder.history) == 1
+
+
+def test_autoencoder_works_for_callers_under_no_grad(bumps, trained):
+    with torch.no_grad():
+        codes = Autoencoder(2, steps=10).fit(bumps).transform(bumps)
+    assert torch.equal(codes, Autoencoder(2, steps=10).fit(bumps).transform(bumps))
+    assert not trained.transform(bumps).requires_grad
+
+
+def test_autoencoder_stops_early():
+    noise = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+    autoencoder = Autoencoder(2, steps=3000, patience=2).fit(noise)
+    steps, errors = zip(*autoencoder.history, strict=True)
+    assert steps[-1] < 3000
+    best = int(np.argmin(errors))
+    assert steps[-1] - steps[best] == 2 * 50
+
+
+def test_saved_weights_give_the_same_codes(bumps, trained, tmp_path):
+    path = tmp_path / "autoencoder.safetensors"
+    trained.save(path)
+    state = torch.get_rng_state()
+    loaded = Autoencoder.load(path)
+    assert torch.equal(state, torch.get_rng_state())
+    assert repr(loaded) == repr(trained)
+    assert torch.equal(loaded.transform(bumps), trained.transform(bumps))
+    assert torch.equal(loaded.reconstruct(bumps), trained.reconstruct(bumps))
+
+
+def test_compressed_is_the_estimator_of_the_codes(bumps, trained):
+    x, y = GaussianBumps(3.0, size=8).sample(800)
+    estimator = KozachenkoLeonenko(3)
+    expected = estimator.estimate(trained.transform(x), trained.transform(y))
+    assert Compressed(estimator, x=trained, y=trained).estimate(x, y) == expected
+    half = estimator.estimate(PCA(2).fit(x).transform(x), y.mean(axis=(1, 2)))
+    assert Compressed(estimator, x=PCA(2)).estimate(x, y.mean(axis=(1, 2))) == half
+
+
+def test_compressed_fits_a_copy(bumps):
+    pca = PCA(2)
+    x, y = GaussianBumps(1.0, size=8).sample(300)
+    Compressed(KozachenkoLeonenko(), x=pca, y=pca).estimate(x, y)
+    assert not pca.fitted
+    fitted = PCA(2).fit(bumps)
+    components = fitted.components.clone()
+    Compressed(KozachenkoLeonenko(), x=fitted, y=fitted).estimate(x, y)
+    assert torch.equal(fitted.components, components)
+
+
+def test_compressed_with_labels_compresses_x():
+    x, labels = DiscreteLabels(4, dim_x=2).sample(2000)
+    wide = np.hstack([x, 0.001 * np.random.default_rng(0).standard_normal((2000, 8))])
+    estimator = Compressed(KozachenkoLeonenko(), x=PCA(2))
+    assert estimator.estimate_discrete(wide, labels).value == pytest.approx(math.log(4), abs=0.15)
+
+
+def test_compression_never_adds_information():
+    x, y = CorrelatedNormals(2.0, 3, 3).sample(4000)
+    wide = x * np.array([3.0, 2.0, 1.0])
+    estimate = Compressed(KozachenkoLeonenko(5), x=PCA(2)).estimate(wide, y)
+    assert estimate.value == pytest.approx(4 / 3, abs=4 * estimate.std_error)
+
+
+def test_repr_rebuilds():
+    estimator = Compressed(KozachenkoLeonenko(3), x=PCA(2), y=Autoencoder(4, steps=7))
+    assert repr(eval(repr(estimator))) == repr(estimator)
+    assert "steps=7" in repr(estimator)
+
+
+@pytest.mark.parametrize("compressor", [PCA(2), Autoencoder(2)])
+def test_unfitted(compressor):
+    with pytest.raises(RuntimeError, match=r"\(.*\) is not fitted; call fit\(x\) first"):
+        compressor.transform(torch.zeros(5, 3))
+    with pytest.raises(RuntimeError, match="is not fitted"):
+        Autoencoder(2).save("unused")
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: PCA(0), "`n` must be at least 1, got 0"),
+        (lambda: PCA(5).fit(torch.randn(9, 4)), r"PCA\(5\) needs at least 5 samples and 5 feat"),
+        (lambda: PCA(1).fit(torch.randn(9)), r"`x` must be \(N, d\) or \(N, ...\), got shape \(9,"),
+        (lambda: PCA(1).fit([[1.0, math.nan]] * 3), "`x` must be finite"),
+        (
+            lambda: PCA(1).fit(torch.randn(9, 4)).transform(torch.randn(9, 3)),
+            r"`x` must be \(N, 4\) as in `fit`, got shape \(9, 3\)",
+        ),
+        (lambda: Autoencoder(2, steps=0), "`steps` must be at least 1, got 0"),
+        (lambda: Autoencoder(2, code_noise=-1), "`code_noise` must not be negative, got -1"),
+        (lambda: Autoencoder(2, learning_rate=0), "`learning_rate` must be positive, got 0"),
+        (lambda: Autoencoder(2).fit(torch.randn(19, 4)), "at least 20 samples to train on, got 19"),
+        (lambda: Autoencoder(2).fit(torch.randn(30, 1, 1, 1, 4)), "got 5 axes"),
+    ],
+)
+def test_bad_arguments(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
