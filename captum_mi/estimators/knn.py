@@ -265,10 +265,10 @@ class KSG(MutualInformationEstimator):
         spaces = {"x": joint[:, : first.shape[1]], "y": joint[:, first.shape[1] :]}
         radius = nearest_distances(joint, self.k, math.inf)[:, -1]
         _check_duplicates("(x, y)", radius, radius)
-        terms = digamma(self.k) + digamma(len(joint)) * torch.ones_like(radius)
+        terms = torch.full_like(radius, digamma(self.k) + digamma(len(joint)))
         for name, samples in spaces.items():
             _warn_of_duplicates(name, n_duplicates(samples))
-            terms -= torch.digamma(count_closer(samples, radius) + 1.0)
+            terms -= torch.digamma(count_closer(samples, radius).double() + 1)
         return Estimate.of(terms)
 
     def estimate_discrete(self, x: Samples, labels: Samples) -> Estimate:
@@ -288,7 +288,7 @@ class KSG(MutualInformationEstimator):
             radius[rows] = nearest_distances(members, self.k, math.inf)[:, -1]
             shares[rows] = len(members)
             _check_duplicates(name, radius[rows], radius[rows])
-        closer = count_closer(samples, radius) + 1.0
+        closer = count_closer(samples, radius).double() + 1
         terms = digamma(self.k) + digamma(len(samples)) - shares.digamma() - closer.digamma()
         return Estimate.of(terms)
 
