@@ -1,0 +1,223 @@
+"""How close do the nearest-neighbour estimators come to the tree queries that they need?"""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+from sklearn.neighbors import KDTree, NearestNeighbors  # type: ignore[import-untyped]
+from tqdm.auto import tqdm
+
+from captum_mi.estimators import (
+    KSG,
+    KozachenkoLeonenko,
+    MutualInformationEstimator,
+    WeightedKozachenkoLeonenko,
+)
+
+Array: TypeAlias = NDArray[np.float64]
+
+SIZES = (2_000, 20_000, 200_000)
+DIMS = (2, 4, 8, 16)
+PATIENCE = 60.0  # seconds a run may be expected to take
+RUNS = 3
+ENOUGH = 2.0  # seconds after which a run is not repeated
+RHO = 0.8
+
+
+class Row(NamedTuple):
+    """Median seconds of an estimate and of the same queries alone; None was skipped as too slow."""
+
+    estimator: str
+    n_samples: int
+    dim: int
+    ours: float | None
+    trees: float | None
+    scikit_learn: float | None
+
+
+class Memory(NamedTuple):
+    """Peak resident memory of a process, in MB, before and after an estimate."""
+
+    before: float
+    after: float
+
+
+def main(
+    sizes: Sequence[int] = SIZES, dims: Sequence[int] = DIMS, patience: float = PATIENCE
+) -> list[Row]:
+    """Times every estimator on normals of ``dim`` columns, half of them X and half Y.
+
+    Against it stand the queries alone on samples ready for them, by SciPy's trees with all cores
+    as anyone would call them (the limit), and by scikit-learn with all cores where it has them.
+
+    Args:
+        sizes: numbers of samples, ascending.
+        dims: columns of X and Y together, each even.
+        patience: seconds; what may take longer, if time grows with the square of N, is skipped.
+    """
+    contests = {
+        "KL": (KozachenkoLeonenko(), lambda _: 1),
+        "WKL": (WeightedKozachenkoLeonenko(), lambda dim: max(5, dim)),
+        "KSG": (KSG(), lambda _: 3),
+    }
+    for estimator, _ in contests.values():  # imports and threads
+        estimator.estimate(*_normals(100, 1))
+    rows = []
+    for dim in tqdm(dims, desc="dimensions", leave=False):
+        for name, (estimator, neighbors) in contests.items():
+            histories: list[list[tuple[int, float]]] = [[], [], []]
+            for n_samples in sizes:
+                x, y = _normals(n_samples, dim // 2)
+                contenders = _contenders(estimator, neighbors, x, y)
+                seconds = [
+                    _within(patience, run, n_samples, history)
+                    for run, history in zip(contenders, histories, strict=True)
+                ]
+                rows.append(Row(name, n_samples, dim, *seconds))
+    return rows
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as text; a ratio below 1 means faster than that contender."""
+    lines = [
+        "estimator        N   d    ours s   trees s  sklearn s  ours/trees  ours/sklearn",
+    ]
+    for row in rows:
+        times = [_text(value, ".3f") for value in row[3:]]
+        ratios = [_text(_ratio(row.ours, other), ".2f") for other in (row.trees, row.scikit_learn)]
+        lines.append(
+            f"{row.estimator:9} {row.n_samples:7} {row.dim:3}  {times[0]:>8}  {times[1]:>8}"
+            f"  {times[2]:>9}  {ratios[0]:>10}  {ratios[1]:>12}"
+        )
+    if any(None in row for row in rows):
+        lines.append("-: skipped, for it might have taken too long")
+    return "\n".join(lines)
+
+
+def kernel_density_memory(
+    n_samples: int = 20_000, dim: int = 8, bandwidth: str | float = "ml"
+) -> Memory:
+    """Peak memory of a process that estimates with :class:`KernelDensity` and does nothing else.
+
+    Args:
+        n_samples: N.
+        dim: columns of X and Y together.
+        bandwidth: ``"ml"``, ``"lse"`` or a number.
+    """
+    code = (
+        "from captum_mi.benchmarks.mi_speed import _normals, _peak\n"
+        "from captum_mi.estimators import KernelDensity\n"
+        f"x, y = _normals({n_samples}, {dim // 2})\n"
+        "print(_peak())\n"
+        f"KernelDensity({bandwidth!r}).estimate(x, y)\n"
+        "print(_peak())\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = map(float, run.stdout.split())
+    return Memory(before, after)
+
+
+def _contenders(
+    estimator: MutualInformationEstimator, neighbors: Callable[[int], int], x: Array, y: Array
+) -> list[Callable[[], object]]:
+    spaces = [np.hstack([x, y]), x, y]
+    if isinstance(estimator, KSG):
+        joint, *margins = spaces
+        queries = [
+            partial(_count_by_scipy, joint, margins, neighbors(0)),
+            partial(_count_by_scikit_learn, joint, margins, neighbors(0)),
+        ]
+    else:
+        counts = [neighbors(space.shape[1]) for space in spaces]
+        queries = [
+            partial(_query_by_scipy, spaces, counts),
+            partial(_query_by_scikit_learn, spaces, counts),
+        ]
+    return [partial(estimator.estimate, x, y), *queries]
+
+
+def _query_by_scipy(spaces: Sequence[Array], counts: Sequence[int]) -> None:
+    for space, k in zip(spaces, counts, strict=True):
+        cKDTree(space).query(space, k=k + 1, workers=-1)
+
+
+def _query_by_scikit_learn(spaces: Sequence[Array], counts: Sequence[int]) -> None:
+    for space, k in zip(spaces, counts, strict=True):
+        NearestNeighbors(n_neighbors=k, n_jobs=-1).fit(space).kneighbors()
+
+
+def _count_by_scipy(joint: Array, margins: Sequence[Array], k: int) -> None:
+    distances, _ = cKDTree(joint).query(joint, k=[k + 1], p=math.inf, workers=-1)
+    radius = np.nextafter(distances[:, 0], 0)
+    for margin in margins:
+        cKDTree(margin).query_ball_point(margin, radius, p=math.inf, return_length=True, workers=-1)
+
+
+def _count_by_scikit_learn(joint: Array, margins: Sequence[Array], k: int) -> None:
+    nearest = NearestNeighbors(n_neighbors=k, metric="chebyshev", n_jobs=-1).fit(joint)
+    radius = np.nextafter(nearest.kneighbors()[0][:, -1], 0)
+    for margin in margins:
+        KDTree(margin, metric="chebyshev").query_radius(margin, radius, count_only=True)
+
+
+def _normals(n_samples: int, dim: int) -> tuple[Array, Array]:
+    x, noise = np.random.default_rng(0).standard_normal((2, n_samples, dim))
+    return x, RHO * x + math.sqrt(1 - RHO**2) * noise
+
+
+def _within(
+    patience: float,
+    run: Callable[[], object],
+    n_samples: int,
+    history: list[tuple[int, float]],
+) -> float | None:
+    """Times a run unless its history, which it joins, promises too long a wait."""
+    if _expected(n_samples, history) > patience:
+        history.append((n_samples, math.inf))
+        return None
+    measured: list[float] = []
+    while len(measured) < RUNS and sum(measured) < ENOUGH:
+        begin = time.perf_counter()
+        run()
+        measured.append(time.perf_counter() - begin)
+    history.append((n_samples, median(measured)))
+    return history[-1][1]
+
+
+def _expected(n_samples: int, history: Sequence[tuple[int, float]]) -> float:
+    """Seconds if they grow with the square of N, as those of a tree do at worst."""
+    if not history:
+        return 0.0
+    before, seconds = history[-1]
+    return seconds * (n_samples / before) ** 2
+
+
+def _ratio(ours: float | None, other: float | None) -> float | None:
+    return None if ours is None or other is None else ours / other
+
+
+def _text(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _peak() -> float:
+    """Peak resident memory of this process in MB."""
+    import resource
+
+    # Not ru_maxrss, which a process started by a larger one inherits.
+    try:
+        with Path("/proc/self/status").open(encoding="ascii") as lines:
+            return next(float(line.split()[1]) for line in lines if "VmHWM" in line) / 1e3
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
