@@ -59,6 +59,7 @@ COMPRESSED_SIZES = (4, 8, 16)
 FRESH_SEED = 1_000_003
 FRESH = 5000  # images a compressor learns from
 TWO_SIGMA = 1.96
+LOWEST = -4.0  # nats, of the panels; a curve that falls below says how far
 PALETTE = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 
 
@@ -303,6 +304,12 @@ def _panels(rows: list[Row]) -> Figure:
             for name, colour in zip(_distinct(here, "estimator"), PALETTE, strict=False):
                 _curve(axes, [row for row in here if row["estimator"] == name], name, colour)
             _diagonal(axes, here, f"{here[0]['data']} {size}x{size}, {code}")
+            axes.set_ylim(LOWEST, max(row["truth"] for row in rows) + 1)
+            axes.label_outer()
+            least = min(here, key=lambda row: float(row["estimate"]))
+            if least["estimate"] < LOWEST:
+                text = f"{least['estimator']} falls to {least['estimate']:.1f}"
+                axes.text(0.98, 0.03, text, ha="right", transform=axes.transAxes)
     grid[0, 0].legend()
     return figure
 
