@@ -13,6 +13,7 @@ from captum_mi.datasets.known_mi_images import (
     AntiPCA,
     CorrelatedBumps,
     GaussianBumps,
+    KnownImages,
     Rectangles,
 )
 from captum_mi.datasets.scenes import Scene, Scenes, single_object_texts
@@ -25,6 +26,7 @@ __all__ = [
     "CorrelatedUniforms",
     "DiscreteLabels",
     "GaussianBumps",
+    "KnownImages",
     "KnownInformation",
     "Pair",
     "Rectangles",
