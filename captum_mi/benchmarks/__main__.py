@@ -1,14 +1,23 @@
-"""``python -m captum_mi.benchmarks pointing | speed``."""
+"""``python -m captum_mi.benchmarks pointing | speed | mi | mi-speed``."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from captum_mi.attr import METHODS
-from captum_mi.benchmarks import speed
+from captum_mi.benchmarks import mi_speed, mutual_information, speed
 from captum_mi.benchmarks.pointing import pointing
 from captum_mi.models import load_clip
 from captum_mi.models.clip import default_hidden_state
+
+FIGURES = {
+    "figure3": mutual_information.gaussian_images,
+    "figure4": mutual_information.rectangles,
+    "figure6": mutual_information.autoencoder_against_pca,
+    "table2": mutual_information.uncompressed,
+}
+"""Of Butakov et al., ICLR 2024."""
 
 
 def main() -> None:
@@ -27,13 +36,25 @@ def main() -> None:
         metavar="METHOD",
         help=f"any of {', '.join(METHODS)} (default: nib m2ib)",
     )
+    points.set_defaults(run=_pointing)
     fast = commands.add_parser("speed", help="how much faster than running the whole model?")
     fast.add_argument("--runs", type=int, default=7, help="timed runs of each (default: 7)")
+    fast.set_defaults(run=_speed)
+    known = commands.add_parser("mi", help="do estimates meet a known mutual information?")
+    known.add_argument("--quick", action="store_true", help="3 minutes instead of an hour")
+    known.add_argument("--only", choices=FIGURES, help="one figure or table (default: all)")
+    known.add_argument(
+        "--out",
+        type=Path,
+        default=Path("mutual-information"),
+        help="folder for CSV and PNG files (default: mutual-information)",
+    )
+    known.set_defaults(run=_mutual_information)
+    trees = commands.add_parser("mi-speed", help="how near are estimators to the speed of trees?")
+    trees.add_argument("--patience", type=float, default=60.0, help="seconds a cell may take")
+    trees.set_defaults(run=_mi_speed)
     options = parser.parse_args()
-    if options.command == "pointing":
-        _pointing(options)
-    else:
-        _speed(options)
+    options.run(options)
 
 
 def _pointing(options: argparse.Namespace) -> None:
@@ -74,6 +95,30 @@ def _speed(options: argparse.Namespace) -> None:
             f"  {row.difference:10.1e}",
             flush=True,
         )
+
+
+def _mutual_information(options: argparse.Namespace) -> None:
+    for name, figure in FIGURES.items():
+        if options.only not in (None, name):
+            continue
+        rows = figure(options.out, quick=options.quick)
+        print(f"{name}: root mean squared error in nats, over the known values")
+        for row in mutual_information.root_mean_squares(rows):
+            cells = "  ".join(f"{key} {_shown(value)}" for key, value in row.items())
+            print(f"  {cells}", flush=True)
+        print(f"  wrote {options.out / name}.csv and {options.out / name}.png", flush=True)
+
+
+def _shown(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _mi_speed(options: argparse.Namespace) -> None:
+    print(mi_speed.table(mi_speed.main(patience=options.patience)))
+    memory = mi_speed.kernel_density_memory()
+    print(
+        f"kernel density, 20,000 samples: {memory.after:.0f} MB at most, {memory.before:.0f} before"
+    )
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree  # type: ignore[import-untyped]
-from sklearn.neighbors import KDTree, NearestNeighbors  # type: ignore[import-untyped]
+from scipy.spatial import cKDTree
+from sklearn.neighbors import KDTree, NearestNeighbors
 from tqdm.auto import tqdm
 
 from captum_mi.estimators import (

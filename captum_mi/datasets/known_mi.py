@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import digamma, gammaln, ndtr  # type: ignore[import-untyped]
+from scipy.special import digamma, gammaln, ndtr
 
 from captum_mi._checks import check_positive, check_positive_number
 

@@ -5,8 +5,11 @@ from captum_mi.estimators.bounds import info_nce
 from captum_mi.estimators.compression import PCA, Autoencoder, Compressed, Compressor
 from captum_mi.estimators.kde import KernelDensity
 from captum_mi.estimators.knn import KSG, KozachenkoLeonenko, WeightedKozachenkoLeonenko
+from captum_mi.estimators.methods import COMPRESSORS, ESTIMATORS
 
 __all__ = [
+    "COMPRESSORS",
+    "ESTIMATORS",
     "KSG",
     "PCA",
     "Autoencoder",

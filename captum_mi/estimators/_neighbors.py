@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+from scipy.spatial import cKDTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ def count_closer(samples: Tensor, radius: Tensor) -> Tensor:
     """
     radius = radius * (1 - 1e-10)
     if samples.shape[1] <= TREE_DIM:
-        from sklearn.neighbors import KDTree  # type: ignore[import-untyped]  # takes a second
+        from sklearn.neighbors import KDTree  # takes a second
 
         points = samples.cpu().numpy()
         # On one core it counts some three times faster than SciPy's tree on two.

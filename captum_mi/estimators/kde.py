@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+from scipy.optimize import minimize_scalar
 
 from captum_mi._checks import check_choice, check_positive_number
 from captum_mi.estimators._samples import as_samples, whitened

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
-from scipy.special import digamma, gammaln  # type: ignore[import-untyped]
+from scipy.special import digamma, gammaln
 
 from captum_mi._checks import check_choice, check_positive
 from captum_mi.estimators._neighbors import count_closer, nearest_distances

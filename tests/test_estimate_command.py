@@ -1,0 +1,164 @@
+"""``captum-mi estimate``: what it reads, what it prints, and what it says about bad input."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from captum_mi.cli import main
+from captum_mi.datasets import CorrelatedNormals, GaussianBumps
+from captum_mi.datasets.arrays import read_variables
+from captum_mi.estimators import KSG, PCA, Compressed, WeightedKozachenkoLeonenko
+
+
+@pytest.fixture
+def samples():
+    return CorrelatedNormals(1.0, dim_x=3, dim_y=2).sample(400, seed=3)
+
+
+def nats(out):
+    return float(re.search(r"mutual information (-?\d+\.\d+) nats", out).group(1))
+
+
+def test_without_a_file_the_truth_is_known(capsys):
+    assert main(["estimate"]) == 0
+    out = capsys.readouterr().out
+    assert "the truth is 2.000 nats" in out
+    rows = re.findall(r"^(\w+) +(\d\.\d+) +(\d\.\d+) +(\d\.\d+) to (\d\.\d+)$", out, re.MULTILINE)
+    assert [row[0] for row in rows] == ["wkl", "kl", "ksg", "kde"]
+    for _, value, error, low, high in rows:
+        assert abs(float(value) - 2) < 0.15
+        assert float(high) - float(low) == pytest.approx(2 * 1.96 * float(error), abs=3e-3)
+
+
+def test_every_layout_gives_the_same(samples, tmp_path, capsys):
+    x, y = samples
+    expected = WeightedKozachenkoLeonenko().estimate(x, y)
+    table = np.hstack([x, y])
+    np.savez(tmp_path / "two.npz", first=x, second=y)
+    np.savez(tmp_path / "named.npz", y=y, other=y[:3], x=x)
+    np.save(tmp_path / "one.npy", table)
+    np.savetxt(tmp_path / "plain.csv", table, delimiter=",")
+    header = "a,b,c,d,e"
+    np.savetxt(tmp_path / "header.csv", table, delimiter=",", header=header, comments="")
+    np.savetxt(tmp_path / "table.tsv", table, delimiter="\t")
+    columns = ["--x", "0-2", "--y", "3,4"]
+    for arguments in (
+        ["two.npz"],
+        ["two.npz", "--x", "first", "--y", "second"],
+        ["named.npz"],
+        ["one.npy", *columns],
+        ["plain.csv", *columns],
+        ["header.csv", *columns],
+        ["header.csv", "--x", "a,b,c", "--y", "d,e"],
+        ["table.tsv", *columns],
+    ):
+        assert main(["estimate", str(tmp_path / arguments[0]), *arguments[1:]]) == 0
+        out = capsys.readouterr().out
+        assert nats(out) == pytest.approx(expected.value, abs=1e-3)
+        assert "x (400, 3), y (400, 2): 400 samples" in out
+
+
+def test_methods_labels_and_json(samples, tmp_path, capsys):
+    x, _ = samples
+    labels = np.where(x[:, 0] > 0, "high", "low")
+    rows = ["height,width,depth,kind"]
+    for row, label in zip(x.tolist(), labels, strict=True):
+        rows.append(",".join([*map(repr, row), label]))
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    arguments = ["estimate", str(tmp_path / "table.csv"), "--x", "height,width", "--y", "kind"]
+    arguments += [
+        "--discrete",
+        "--method",
+        "ksg",
+        "--k",
+        "5",
+        "--out",
+        str(tmp_path / "a" / "b.json"),
+    ]
+    assert main(arguments) == 0
+    expected = KSG(5).estimate_discrete(x[:, :2], labels)
+    assert nats(capsys.readouterr().out) == pytest.approx(expected.value, abs=1e-3)
+    record = json.loads((tmp_path / "a" / "b.json").read_text())
+    assert record["nats"] == pytest.approx(expected.value)
+    assert record["estimator"] == "KSG(k=5, jitter=0.0)"
+    assert record["interval"] == pytest.approx(expected.interval(0.95))
+    assert record["samples"] == 400
+
+
+def test_images_are_compressed_first(tmp_path, capsys):
+    x, y = GaussianBumps(2.0).sample(500, seed=1)
+    np.savez(tmp_path / "images.npz", x=x, y=y)
+    arguments = ["estimate", str(tmp_path / "images.npz"), "--compress", "pca:2"]
+    assert main(arguments) == 0
+    expected = Compressed(WeightedKozachenkoLeonenko(), x=PCA(2), y=PCA(2)).estimate(x, y)
+    assert nats(capsys.readouterr().out) == pytest.approx(expected.value, abs=1e-3)
+
+
+def test_narrow_variables_are_left_as_they_are(samples, tmp_path, capsys):
+    x, y = samples
+    np.savez(tmp_path / "two.npz", x=x, y=y)
+    assert main(["estimate", str(tmp_path / "two.npz"), "--compress", "pca:2"]) == 0
+    expected = Compressed(WeightedKozachenkoLeonenko(), x=PCA(2)).estimate(x, y)
+    assert nats(capsys.readouterr().out) == pytest.approx(expected.value, abs=1e-3)
+
+
+def test_columns_of_texts_and_of_numbers(tmp_path):
+    (tmp_path / "t.csv").write_text("1,a\n2,b\n3,a\n")
+    x, y = read_variables(tmp_path / "t.csv")
+    assert x.tolist() == [[1.0], [2.0], [3.0]]
+    assert y.tolist() == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.npz"], "there is no file 'nowhere.npz'"),
+        (["notes.txt"], r"`path` must be a .npz, .npy, .csv or .tsv file, got 'notes.txt'"),
+        (["broken.npz"], "'broken.npz' cannot be read"),
+        (["three.npz"], r"`x` must name an array of 'three.npz', one of a, b, c; got None"),
+        (["two.npz", "--x", "q", "--y", "b"], "`x` must name an array.*got 'q'"),
+        (["short.npz"], "`x` and `y` must have the same number of samples, got 20 and 19"),
+        (["nan.npz"], "`x` must be finite, got NaN or infinity in 1 of 20 rows"),
+        (["constant.npz"], "`y` has constant columns, 0"),
+        (["image.npz"], r"`x` must be \(N, d\) or \(N,\), got shape \(20, 4, 4\)"),
+        (["table.csv"], "'table.csv' has 3 columns; say which are `x` and which `y`"),
+        (["table.csv", "--x", "0", "--y", "7"], "`y` names no columns with '7'; the table has 3"),
+        (["table.csv", "--x", "0-9", "--y", "1"], "`x` names no columns with '0-9'"),
+        (["ragged.csv"], r"'ragged.csv' cannot be read \(rows of 2, 3 columns\)"),
+        (["cube.npy"], r"'cube.npy' must hold an array \(N, d\).* got shape \(2, 2, 2\)"),
+        (["two.npz", "--method", "magic"], "`--method` must be one of wkl, kl, ksg, kde, got 'mag"),
+        (["two.npz", "--k", "0"], "`k` must be at least 1, got 0"),
+        (["two.npz", "--k", "30"], "must hold at least 31 samples for Weighted.*got 20"),
+        (["two.npz", "--method", "kde", "--k", "3"], "`--k` is for wkl, kl and ksg"),
+        (["two.npz", "--compress", "zip:4"], "`--compress` must be pca:N or autoencoder:N, got"),
+        (
+            ["two.npz", "--compress", "pca"],
+            "`--compress` must be pca:N or autoencoder:N, got 'pca'",
+        ),
+        (["labels.npz", "--discrete", "--method", "ksg"], "`x.labels == 9.` must hold at least 4"),
+        (["same.npz", "--method", "kl"], "at distance 0 .* separate them with `jitter`"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 20, 1))
+    np.savez("two.npz", a=a, b=b)
+    np.savez("three.npz", a=a, b=b, c=b)
+    np.savez("short.npz", x=a, y=b[1:])
+    np.savez("nan.npz", x=np.where(np.arange(20)[:, None] == 3, np.nan, a), y=b)
+    np.savez("constant.npz", x=a, y=np.ones((20, 1)))
+    np.savez("image.npz", x=rng.normal(size=(20, 4, 4)), y=b)
+    np.savez("labels.npz", x=a, y=np.where(np.arange(20) < 2, 9, 1))
+    np.savez("same.npz", x=np.repeat(a[:10], 2, axis=0), y=np.repeat(b[:10], 2, axis=0))
+    np.save("cube.npy", np.zeros((2, 2, 2)))
+    (tmp_path / "broken.npz").write_bytes(b"PK no zip")
+    (tmp_path / "table.csv").write_text("1,2,3\n4,5,6\n")
+    (tmp_path / "ragged.csv").write_text("1,2\n4,5,6\n")
+    assert main(["estimate", *arguments]) == 2
+    err = capsys.readouterr().err
+    lines = [line for line in err.splitlines() if "warning" not in line]
+    assert len(lines) == 1
+    assert re.search(words, lines[0])
