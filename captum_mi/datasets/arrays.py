@@ -38,7 +38,7 @@ def read_variables(
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "table.csv"
-        >>> _ = path.write_text("height,weight,shape\\n1,2,cube\n3,4,ball\n")
+        >>> _ = path.write_text("height,weight,shape\n1,2,cube\n3,4,ball\n")
         >>> read_variables(path, "0-1", "shape")[1]
         array(['cube', 'ball'], dtype='<U4')
     """
