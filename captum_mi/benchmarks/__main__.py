@@ -18,6 +18,7 @@ FIGURES = {
     "table2": mutual_information.uncompressed,
 }
 """Of Butakov et al., ICLR 2024."""
+MEASURES = {"rmse": "root mean squared error, nats,", "mse": "mean squared error, square nats,"}
 
 
 def main() -> None:
@@ -102,15 +103,17 @@ def _mutual_information(options: argparse.Namespace) -> None:
         if options.only not in (None, name):
             continue
         rows = figure(options.out, quick=options.quick)
-        print(f"{name}: root mean squared error in nats, over the known values")
-        for row in mutual_information.root_mean_squares(rows):
-            cells = "  ".join(f"{key} {_shown(value)}" for key, value in row.items())
-            print(f"  {cells}", flush=True)
+        measure = "mse" if name == "table2" else "rmse"
+        if measure == "rmse":
+            rows = mutual_information.root_mean_squares(rows)
+        print(f"{name}: {MEASURES[measure]} over the known informations")
+        lines: dict[str, list[str]] = {}
+        for row in rows:
+            what = " ".join(str(row[key]) for key in ("data", "size", "code") if row.get(key))
+            lines.setdefault(what, []).append(f"{row['estimator']} {row[measure]:.3g}")
+        for what, cells in lines.items():
+            print(f"  {what:32}  {'  '.join(cells)}")
         print(f"  wrote {options.out / name}.csv and {options.out / name}.png", flush=True)
-
-
-def _shown(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _mi_speed(options: argparse.Namespace) -> None:
