@@ -60,6 +60,13 @@ def test_readme_snippet(tmp_path, monkeypatch):
     assert (tmp_path / "heat.png").stat().st_size > 5000
 
 
+def test_readme_examples():
+    readme = Path(__file__).parents[1] / "README.md"
+    results = doctest.testfile(str(readme), module_relative=False)
+    assert results.attempted == 6
+    assert results.failed == 0
+
+
 def test_public_names():
     for name in captum_mi.__all__:
         assert getattr(captum_mi, name)
