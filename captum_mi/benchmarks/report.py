@@ -168,9 +168,11 @@ def sweep_plot(lines: Sequence[Line], name: str, values: Sequence[float]) -> Fig
         axes.set_xlabel(name)
         if name == "beta":
             axes.set_xscale("log")
+        else:
+            axes.set_xticks(values)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    grid[0].legend()
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=8)
     pairs = max(line["pairs"] for line in lines)
     figure.suptitle(f"{name}: means over {pairs} pairs, with standard errors")
     return figure
