@@ -296,7 +296,7 @@ def _explain(options: argparse.Namespace) -> None:
         raise ValueError(f"`--steps` must be at least 1, got {options.steps}")
     image, texts, source = _image_and_texts(options)
 
-    from captum_mi.explanation import explain_pairs
+    from captum_mi.explanation import PLACES, explain_pairs, place, takes_steps
     from captum_mi.models import load_clip
 
     model, processor = load_clip(options.model)
@@ -314,9 +314,12 @@ def _explain(options: argparse.Namespace) -> None:
         "image": source,
         "model": options.model or "embedded",
         "method": options.method,
-        "layers": dict(zip(("image", "text"), result.layers, strict=True)),
-        "steps": options.steps,
+        "explained": place(options.method, result.layers),
     }
+    if takes_steps(options.method):
+        settings["steps"] = options.steps
+    if options.method not in PLACES:
+        settings["layers"] = dict(zip(("image", "text"), result.layers, strict=True))
     base = options.out.with_suffix("") if options.out.suffix in (".png", ".json") else options.out
     base.parent.mkdir(parents=True, exist_ok=True)
     picture, record = Path(f"{base}.png"), Path(f"{base}.json")
@@ -558,16 +561,15 @@ def _image_and_texts(options: argparse.Namespace) -> tuple[Any, list[str], str]:
 def _draw(result: ImageExplanation, settings: dict[str, Any]) -> Any:  # noqa: ANN401
     from captum_mi import visualization
 
-    layers = settings["layers"]
+    steps = f", {settings['steps']} steps" if "steps" in settings else ""
     return visualization.explanation(
         result.pixels,
         [pair.heat for pair in result.pairs],
         [pair.tokens for pair in result.pairs],
         [f"{pair.text}\ncosine {pair.cosine:.3f}" for pair in result.pairs],
         caption=(
-            f"red speaks for the text, blue against it; method {settings['method']},"
-            f" {settings['steps']} steps, hidden states {layers['image']} (image) and"
-            f" {layers['text']} (text), model {settings['model']}"
+            f"red speaks for the text, blue against it; method {settings['method']}{steps},"
+            f" {settings['explained']}, model {settings['model']}"
         ),
     )
 

@@ -225,6 +225,25 @@ def attribute_text(
     )
 
 
+PLACES = {
+    "rise": "the pixels and the words' embeddings",
+    "chefer": "the attention of all blocks",
+    "saliency": "the attention of the last blocks",
+    "mfaba": "hidden states 0",
+}
+"""What a method explains on an image-text model; the others explain the hidden states asked for."""
+
+
+def place(method: str, layers: tuple[int, int]) -> str:
+    """Says in words what a method explains, given the hidden states in the image and text tower."""
+    return PLACES.get(method, f"hidden states {layers[0]} (image) and {layers[1]} (text)")
+
+
+def takes_steps(method: str) -> bool:
+    """Whether a method has a number of steps."""
+    return "n_steps" in inspect.signature(METHODS[method].attribute).parameters  # type: ignore[attr-defined]
+
+
 def _place(
     method: str, model: nn.Module, tower: Tower, state: int
 ) -> tuple[nn.Module | None, bool]:

@@ -11,14 +11,12 @@ from torch import nn
 
 from captum_mi._checks import check_choice
 from captum_mi.attr import METHODS
+from captum_mi.explanation import PLACES
 from captum_mi.models.clip import blocks, hidden_state
 
 CONTROLS = ("ig", "random", "patches", "inverted")
 """To compare with: Captum's IntegratedGradients; uniform noise on each pixel; the same on each
 patch, interpolated as a token layer's map; NarrowingIB with its sign turned."""
-
-HIDDEN = ("nib", "m2ib", "gradcam", "fastig")
-"""Methods that explain a hidden state; the others have a place of their own."""
 
 BETAS = (*(i / 100 for i in range(1, 10)), *(i / 10 for i in range(1, 10)))
 SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
@@ -101,7 +99,7 @@ def sweep_rows(
     for method in methods:
         check_choice("methods", method, METHODS)
         takes = (
-            method in HIDDEN
+            method not in PLACES
             if name == "layer"
             else name in inspect.signature(METHODS[method].attribute).parameters  # type: ignore[attr-defined]
         )
