@@ -16,6 +16,8 @@ from captum_mi._nested import at_least_single
 from captum_mi._recorder import as_written
 
 SDPA = "sdpa"
+FUSED = "scaled_dot_product_attention"
+ONE_AT_A_TIME = threading.RLock()
 
 
 @contextmanager
@@ -24,11 +26,12 @@ def attention_probabilities(layer: nn.Module) -> Iterator[list[Tensor]]:
 
     While the context is open, this thread's calls of PyTorch's ``scaled_dot_product_attention``
     inside the layer are computed step by step, and Hugging Face modules of the layer that are set
-    to another implementation use that one; both are undone at the end.
+    to another implementation use that one; both are undone at the end. Other threads that want the
+    same wait.
 
     Args:
-        layer: a module with attention inside, or a list of blocks (``nn.ModuleList``), which does
-            not run as such but whose blocks do.
+        layer: a module with attention inside, or a list of blocks (``nn.ModuleList``, a part of an
+            ``nn.Sequential``), which need not run as such if its blocks do.
 
     Yields:
         a list that fills with tensors (B, heads, T, T), float32 for half-precision models, each
@@ -37,7 +40,6 @@ def attention_probabilities(layer: nn.Module) -> Iterator[list[Tensor]]:
     found: list[Tensor] = []
     depth = 0
     thread = threading.get_ident()
-    fused = functional.scaled_dot_product_attention
 
     def enter(*_: object) -> None:
         nonlocal depth
@@ -49,18 +51,20 @@ def attention_probabilities(layer: nn.Module) -> Iterator[list[Tensor]]:
 
     def attend(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
         if not depth or threading.get_ident() != thread:
-            return fused(*args, **kwargs)
+            plain: Tensor = fused(*args, **kwargs)
+            return plain
         mixed, probabilities = _attend(*args, **kwargs)
         found.append(probabilities)
         return mixed
 
-    with ExitStack() as stack:
+    with ONE_AT_A_TIME, ExitStack() as stack:
+        fused = getattr(functional, FUSED)
         stack.enter_context(as_written())
-        for block in layer if isinstance(layer, nn.ModuleList) else [layer]:
+        for block in layer if isinstance(layer, (nn.ModuleList, nn.Sequential)) else [layer]:
             stack.callback(block.register_forward_pre_hook(enter).remove)
             stack.callback(block.register_forward_hook(leave, always_call=True).remove)
             stack.enter_context(_implementation(block, SDPA))
-        stack.enter_context(mock.patch.object(functional, fused.__name__, attend))
+        stack.enter_context(mock.patch.object(functional, FUSED, attend))
         yield found
 
 

@@ -56,9 +56,9 @@ class _ConfidenceMetric(Metric):  # type: ignore[misc]
         """Sets the metric up.
 
         Args:
-            abs: take the attributions' magnitude.
+            abs: take the magnitude of the attributions, summed over their channels.
             normalise: scale each sample's map to [0, 1], whatever the batch.
-            normalise_func: another normalisation; it must give values in [0, 1].
+            normalise_func: another normalisation of (B, 1, ...); it must give values in [0, 1].
             normalise_func_kwargs: its arguments.
             return_aggregate: return one number instead of one per sample.
             aggregate_func: makes that number.
@@ -67,9 +67,10 @@ class _ConfidenceMetric(Metric):  # type: ignore[misc]
             display_progressbar: show progress.
             **kwargs: refused by Quantus.
         """
+        # Quantus would normalise before it takes the magnitude, and every channel by itself.
         super().__init__(
-            abs=abs,
-            normalise=normalise,
+            abs=False,
+            normalise=False,
             normalise_func=normalise_func or normalise_by_sample,
             normalise_func_kwargs=normalise_func_kwargs,
             return_aggregate=return_aggregate,
@@ -79,6 +80,8 @@ class _ConfidenceMetric(Metric):  # type: ignore[misc]
             display_progressbar=display_progressbar,
             **kwargs,
         )
+        self.magnitude = abs
+        self.scaled = normalise
 
     def __call__(
         self,
@@ -151,13 +154,16 @@ class _ConfidenceMetric(Metric):  # type: ignore[misc]
     ) -> list[float]:
         """Scores the rows of a batch."""
         x = torch.as_tensor(x_batch, dtype=torch.float32)
-        maps = torch.as_tensor(a_batch, dtype=torch.float32)
-        maps = maps.mean(1, keepdim=True)
+        maps = torch.as_tensor(a_batch, dtype=torch.float32).sum(1, keepdim=True)
+        if self.magnitude:
+            maps = maps.abs()
+        if self.scaled:
+            maps = torch.as_tensor(self.normalise_func(maps.numpy()), dtype=torch.float32)
         module = model.get_model()
         if isinstance(module, EmbeddedText):
             embeddings = x.to(module.embeddings.device)
             maps = module.masks(
-                embeddings, maps.to(embeddings), normalise=self.normalise and not module.compat
+                embeddings, maps.to(embeddings), normalise=self.scaled and not module.compat
             ).cpu()
         rows = np.arange(len(x_batch)), np.asarray(y_batch)
 

@@ -141,7 +141,7 @@ class Recorder:
     def _start(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if isinstance(module, nn.DataParallel):
             _refuse_data_parallel(module)
-        _warn_if_training(module)
+        warn_if_training(module)
         for trace in self.traces:
             if trace.layer is module:
                 trace.firings += 1
@@ -208,7 +208,8 @@ def _refuse_data_parallel(module: nn.DataParallel[nn.Module]) -> None:
         )
 
 
-def _warn_if_training(module: nn.Module) -> None:
+def warn_if_training(module: nn.Module) -> None:
+    """Warns of a module whose training mode makes the model's output random."""
     random = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
     if module.training and (random or isinstance(module, nn.modules.batchnorm._BatchNorm)):
         warnings.warn(

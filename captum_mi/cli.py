@@ -62,7 +62,7 @@ DEMONSTRATION = {"mutual_information": 2.0, "samples": 2000}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs ``captum-mi``; returns the exit status: 0, or 2 for bad input."""
+    """Runs ``captum-mi``; returns the exit status: 0, 2 for bad input, 130 when stopped."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     options = _parser().parse_args(arguments)
@@ -85,6 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (OSError, TypeError, ValueError) as error:
             say(error)
             return 2
+        except KeyboardInterrupt:
+            say("stopped")
+            return 130
     return 0
 
 
@@ -341,6 +344,10 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     for name in ("samples", "steps", "masks"):
         check_positive(name, getattr(options, name))
+    if options.examples < 0:
+        raise ValueError(f"`--examples` must not be negative, got {options.examples}")
+    if options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"`--out` must be a folder, {str(options.out)!r} is a file")
     pairs, source = _pairs(options)
     model, processor = load_clip(options.model)
     states = hidden_states(model, options.layer)
@@ -378,6 +385,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             processes=processes,
             report=lambda message: print(message, file=sys.stderr),  # noqa: T201
         )
+        if all("row" not in record for record in records):
+            raise ValueError(f"no pair could be read, the first for: {records[0]['error']}")
         if processes.first:
             lines = report.summarise(records, rows)
             _report(options.out, lines, records, rows, settings, setting, values)
@@ -414,12 +423,16 @@ def _report(
     print(report.table(lines))  # noqa: T201
     names = {row.name for row in rows}
     for control in ("random", "patches", "inverted", "m2ib"):
-        if {"nib", control} <= names:
-            gain, error = report.advantage(records, "nib", control, "image_drop")
-            print(  # noqa: T201
-                f"nib's image drop is {gain:.2f} ± {error:.2f} below that of {control}"
-                f" ({gain / error:.1f} standard errors of the pairs' differences)"
-            )
+        if not {"nib", control} <= names:
+            continue
+        gain, error = report.advantage(records, "nib", control, "image_drop")
+        if not error > 0:  # one pair, or no difference at all
+            continue
+        where = "below" if gain > 0 else "above"
+        print(  # noqa: T201
+            f"nib's image drop is {abs(gain):.2f} ± {error:.2f} {where} that of {control}"
+            f" ({abs(gain) / error:.1f} standard errors of the pairs' differences)"
+        )
     print(f"\nwrote {', '.join(str(path) for path in written)}")  # noqa: T201
 
 

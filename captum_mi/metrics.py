@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from captum_mi import attr, maps
+from captum_mi.models import EmbeddedText
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,7 +76,7 @@ def confidence(score: Score, inputs: Tensor, maps: Tensor) -> Confidence:
         maps: (B, 1, H, W) or (B, 1, T) in [0, 1], see ``maps.min_max`` and ``EmbeddedText.masks``.
 
     Raises:
-        ValueError: if the maps do not fit the inputs or leave [0, 1].
+        ValueError: if the maps do not fit the inputs or leave [0, 1], or a score is not finite.
 
     Example:
         >>> x = torch.rand(2, 3, 4, 4)
@@ -93,7 +94,10 @@ def confidence(score: Score, inputs: Tensor, maps: Tensor) -> Confidence:
             f"`maps` must lie in [0, 1], got values from {low:.4g} to {high:.4g}; scale them with"
             " maps.min_max"
         )
-    return Confidence(score(inputs), score(inputs * maps.to(inputs.dtype)))
+    found = Confidence(score(inputs), score(inputs * maps.to(inputs.dtype)))
+    if not (found.before.isfinite().all() and found.after.isfinite().all()):
+        raise ValueError("`score` gave NaN or infinity; check the model and the inputs")
+    return found
 
 
 def confidence_drop(
@@ -169,7 +173,8 @@ def explain(
         inputs: (B, C, H, W) images or (B, D, T) token embeddings.
         targets: (B,) index of each row's output.
         method: a name in ``METHODS``, or of a class in ``captum_mi.attr`` or ``captum.attr``.
-            ``quantus.evaluate`` passes the key of its ``xai_methods`` here.
+            ``quantus.evaluate`` passes the key of its ``xai_methods`` here. On an ``EmbeddedText``
+            the special tokens are never masked, and are part of the default baseline.
         layer: dotted name of the layer in the model, for a method that takes one. A name and not
             a module, for Quantus explains copies of the model.
         device: where to run; by default where the model is.
@@ -194,12 +199,20 @@ def explain(
     if unknown:
         raise TypeError(f"{factory.__name__} takes no argument {sorted(unknown)[0]!r}")
     setup = {name: options.pop(name) for name in list(options) if name in constructor}
-    if "layer" in constructor and (layer is not None or method.lower() != "rise"):
+    if "layer" in constructor and (layer is not None or not issubclass(factory, attr.RISE)):
         setup["layer"] = _layer(model, layer)
     parameter = next(model.parameters(), torch.zeros(()))
     x = torch.as_tensor(
         np.asarray(inputs), dtype=parameter.dtype, device=device or parameter.device
     )
+    if isinstance(model, EmbeddedText):
+        # Words change, the special tokens stay.
+        fixed = model.fixed(x)
+        if "baselines" in accepted and "layer" not in constructor:
+            options.setdefault("baselines", x * fixed[:, None])
+        if issubclass(factory, attr.RISE):
+            setup.setdefault("layer", model.tokens)
+            options.setdefault("keep", fixed)
     result = factory(model, **setup).attribute(
         x, target=torch.as_tensor(np.asarray(targets), device=x.device), **options
     )

@@ -1,5 +1,7 @@
 """Attention methods against explicit matrices and the attentions that Hugging Face returns."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torchvision
@@ -277,3 +279,22 @@ def test_a_query_that_sees_nothing_gets_zeros():
     assert probabilities[0, 0, 1].abs().max() == 0
     (gradient,) = torch.autograd.grad(mixed.sum(), query)
     assert gradient.isfinite().all()
+
+
+def test_threads_wait_for_each_other(reader, tokens):
+    expected = GenericAttention(reader, reader.blocks).attribute(tokens, target=1)
+
+    def explain(_):
+        return GenericAttention(reader, reader.blocks).attribute(tokens, target=1)
+
+    fused = functional.scaled_dot_product_attention
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(explain, range(30)):
+            torch.testing.assert_close(found, expected)
+    assert functional.scaled_dot_product_attention is fused
+
+
+def test_training_mode_warns():
+    model = torchvision.models.VisionTransformer(16, 4, 2, 2, 8, 16, dropout=0.3, num_classes=5)
+    with pytest.warns(UserWarning, match="in training mode"):
+        GenericAttention(model, model.encoder.layers).attribute(torch.randn(1, 3, 16, 16), target=0)

@@ -228,13 +228,62 @@ def test_what_cannot_be_read_is_skipped_and_counted(tmp_path, capsys):
         run(tmp_path / "out", *arguments)
         captured = capsys.readouterr()
         assert "1 pairs, 2 skipped" in captured.out
-    errors = [record["error"] for record in read_records(tmp_path / "out") if "error" in record]
+    errors = {record["error"] for record in read_records(tmp_path / "out") if "error" in record}
     assert len(errors) == 2
     assert any("'b.png' cannot be read" in error or "b.png" in error for error in errors)
     assert any("reads at most 32" in error for error in errors)
     (line, *_) = lines_of(tmp_path / "out" / "table.csv")
     assert line["pairs"] == "1"
     assert line["image_drop_se"] == "nan"
+
+
+def test_what_can_be_read_later_is_done_then(tmp_path, capsys):
+    (tmp_path / "captions.csv").write_text("image,caption\na.png,a red circle\nb.png,a heart\n")
+    scene_pairs(1)[0].load().save(tmp_path / "a.png")
+    arguments = ["--images", str(tmp_path), "--captions", str(tmp_path / "captions.csv")]
+    run(tmp_path / "out", *arguments)
+    assert "1 pairs, 1 skipped" in capsys.readouterr().out
+    scene_pairs(2)[1].load().save(tmp_path / "b.png")
+    run(tmp_path / "out", *arguments)
+    assert "2 pairs, 0 skipped" in capsys.readouterr().out
+
+
+def test_nothing_to_read_is_an_error(tmp_path, capsys):
+    (tmp_path / "captions.csv").write_text("image,caption\na.png,a red circle\n")
+    arguments = ["--images", str(tmp_path), "--captions", str(tmp_path / "captions.csv")]
+    assert main(["evaluate", *QUICK, *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert "no pair could be read, the first for: there is no image" in capsys.readouterr().err
+
+
+def test_no_difference_is_no_division(tmp_path, capsys):
+    run(tmp_path / "one", "--samples", "1", "--methods", "nib", "random")
+    assert "standard errors" not in capsys.readouterr().out
+    stored = (tmp_path / "one" / "table.json").read_text()
+    assert "NaN" not in stored
+
+
+def test_one_word_has_no_text_score(embedded, tmp_path):
+    scene_pairs(1)[0].load().save(tmp_path / "a.png")
+    evaluation = Evaluation(*embedded)
+    sample = evaluation.read(Pair("one", "circle", tmp_path / "a.png"))
+    rows = table_rows(["random"], (3, 1))
+    record = evaluation.run(rows[0], sample) | {"row": "random", "index": 0}
+    assert "text_drop" not in record
+    (line,) = summarise([record], rows)
+    assert np.isnan(line["text_drop"])
+    assert "nan" in table([line])
+
+
+def test_damaged_files_are_named(tmp_path, capsys):
+    run(tmp_path / "out")
+    with (tmp_path / "out" / "records-0.jsonl").open("a") as file:
+        file.write("damage\n")
+    arguments = ["evaluate", *QUICK, "--samples", "3", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    assert re.search(r"records-0.jsonl' line 10 is damaged", capsys.readouterr().err)
+    (tmp_path / "out" / "settings.json").write_text("[1]")
+    assert main(arguments) == 2
+    assert "settings.json' cannot be read" in capsys.readouterr().err
 
 
 def test_a_method_that_fails_is_reported_and_counted(embedded, tmp_path):
@@ -321,6 +370,9 @@ def test_more_steps_bring_the_map_nearer_to_its_limit(embedded):
         (["--sweep", "magic"], "`sweep` must be one of 'n_steps', 'layer', 'beta', got 'magic'"),
         (["--sweep", "beta", "x"], "`--sweep` takes numbers, got 'x'"),
         (["--sweep", "n_steps", "2.5"], "`sweep` n_steps takes whole numbers, got 2.5"),
+        (["--sweep", "n_steps", "inf"], "`sweep` n_steps takes finite values, each once, got inf"),
+        (["--sweep", "n_steps", "3", "3"], "takes finite values, each once, got 3"),
+        (["--examples", "-1"], "`--examples` must not be negative, got -1"),
         (["--sweep", "beta", "0"], "`sweep` beta takes positive values, got 0"),
         (["--sweep", "beta", "--methods", "nib"], "`methods`: nib has no beta to sweep"),
         (["--sweep", "layer", "7"], "`layer` must be 0 to 6"),

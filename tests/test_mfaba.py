@@ -74,24 +74,6 @@ def test_the_published_variant_shows_no_evidence_against(model, x):
     assert found.sum() > 0
 
 
-def test_a_row_stops_by_itself(model, x):
-    start = model(x)[:, 0]
-    rows = start.argsort(descending=True)[:1]
-    positive = x[rows] if start[rows] > 0 else -x[rows]
-    both = torch.cat([positive, positive])
-    full = MFABA(model, model[1]).attribute(both, target=0, n_steps=6, step_size=0.05)
-    stopped = MFABA(model, model[1]).attribute(
-        both, target=0, n_steps=6, step_size=0.05, stop_below=10.0
-    )
-    one = MFABA(model, model[1]).attribute(both, target=0, n_steps=1, step_size=0.05)
-    never = MFABA(model, model[1]).attribute(
-        both, target=0, n_steps=6, step_size=0.05, stop_below=-100.0
-    )
-    if float(model(positive)[0, 0]) > 0:
-        torch.testing.assert_close(stopped, one)
-        torch.testing.assert_close(never, full)
-
-
 def test_rows_of_the_gradient_step_are_normalised_alone(model, x):
     together = MFABA(model, model[1]).attribute(x, target=0, step="gradient")
     for i in range(3):

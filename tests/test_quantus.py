@@ -139,6 +139,28 @@ def test_copies_of_the_model_are_explained(metric, images):
     assert len(np.unique(scores)) > 1
 
 
+def test_magnitude_and_channels_come_before_the_scaling(metric, images):
+    model, x, y = images
+    a = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    summed = a.sum(1, keepdims=True)
+    np.testing.assert_allclose(metric()(model, x, y, a), metric()(model, x, y, summed))
+    found = metric(abs=True)(model, x, y, a)
+    np.testing.assert_allclose(found, metric()(model, x, y, np.abs(summed)))
+
+
+@pytest.mark.parametrize("method", ["rise", "IntegratedGradients", "NarrowingIB"])
+def test_words_are_explained_and_special_tokens_stay(method, texts):
+    model, x, y = texts
+    options = {"layer": "tokens"} if method == "NarrowingIB" else {}
+    options |= {"n_masks": 300} if method == "rise" else {}
+    a = explain(model, x, y, method=method, **options)
+    assert a.shape == (3, 1, x.shape[-1])
+    words = ~model.special.numpy()
+    assert all(a[i, 0, words[i]].std() > 0 for i in range(3))
+    if method != "NarrowingIB":
+        assert np.abs(a[:, 0][~words]).max() < 1e-6
+
+
 def test_relative_and_softmax(images):
     model, x, y = images
     a = explain(model, x, y, layer=LAYER)

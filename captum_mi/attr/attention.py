@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from captum_mi._attention import attention_probabilities
 from captum_mi._hooks import module_name
-from captum_mi._recorder import detached_copy
+from captum_mi._recorder import detached_copy, warn_if_training
 from captum_mi._suffix import check_output
 from captum_mi.attr._degenerate import check_finite, warn_if_degenerate
 from captum_mi.attr._scores import target_scores
@@ -38,7 +38,8 @@ class Attention:
         """Reads a relevance of token j for token i, (B, T, T), off the tokens that are pooled.
 
         These are the queries of the last attention that the score depends on: CLS or the end of the
-        text, or every token of a tower that pools them all. (B, T, 1), their mean.
+        text; every token of a tower that pools them all, or of a block with others behind it.
+        (B, T, 1), their mean.
         """
         pooled = self.gradients[-1].abs().amax(dim=(1, 3)) > 0
         weights = pooled / pooled.sum(1, keepdim=True).clamp(min=1)
@@ -68,6 +69,8 @@ def attend(
     if additional_forward_args is not None and not isinstance(additional_forward_args, tuple):
         additional_forward_args = (additional_forward_args,)
     name = module_name(forward_func, layer)
+    for module in layer.modules():
+        warn_if_training(module)
     with torch.inference_mode(mode=False), torch.enable_grad():
         with attention_probabilities(layer) as found:
             output = forward_func(*detached_copy((*inputs, *(additional_forward_args or ()))))
@@ -172,7 +175,8 @@ class GenericAttention(AttentionAttribution):
               \bar A_l = \mathrm{mean}_h \, \mathrm{ReLU}(\nabla A_l \odot A_l),
 
     from R = I through the layer's attentions, in their order; the result is the row of the pooled
-    token, without the identity. >= 0. One score for each token, (B, T, 1).
+    token, without the identity. >= 0. One score for each token, (B, T, 1). Give every block up to
+    the last one: with others behind the layer no token is pooled yet, and the rows' mean is taken.
 
     Args:
         forward_func: the model, or any callable that runs it and returns (B,) or (B, C).
@@ -230,9 +234,10 @@ class GenericAttention(AttentionAttribution):
 class AttentionSaliency(AttentionAttribution):
     r"""Saliency of attention: :math:`\mathrm{mean}_h \, |\nabla A|` of the pooled token. >= 0.
 
-    Of several attentions in the layer the last one counts. It is what the NIB paper's table calls
-    saliency map (SM); Simonyan's saliency of the input is Captum's ``Saliency``. One score for each
-    token, (B, T, 1).
+    Of several attentions in the layer the last one counts, which should be the tower's last: with
+    others behind it no token is pooled yet, and the mean over all tokens is taken. It is what the
+    NIB paper's table calls saliency map (SM); Simonyan's saliency of the input is Captum's
+    ``Saliency``. One score for each token, (B, T, 1).
 
     Args:
         forward_func: the model, or any callable that runs it and returns (B,) or (B, C).

@@ -30,7 +30,8 @@ class FastIG(LayerAttribution):  # type: ignore[misc]
         forward_func: the model, or any callable that runs it and returns (B,) or (B, C).
         layer: the layer, or a list of layers, each explained on its own.
         attention: take the attention probabilities inside the layer, the last of several, instead
-            of its output, as the NIB paper's table does; the heads' mean for the pooled token.
+            of its output, as the NIB paper's table does; the heads' mean for the pooled token (of
+            the tower's last block; below it, the mean over all tokens).
 
     Source: Hesse et al., "Fast Axiomatic Attribution for Neural Networks", NeurIPS 2021, eq. 4.
 

@@ -65,7 +65,6 @@ class MFABA(LayerAttribution):  # type: ignore[misc]
         step_size: float = 0.01,
         step: Literal["sign", "gradient"] = "sign",
         method: Literal["trapezoid", "left"] = "trapezoid",
-        stop_below: float | None = None,
         attribute_to_layer_input: bool = False,
     ) -> Any:  # noqa: ANN401
         """Attacks the target's score and credits the layer's elements with its fall.
@@ -81,8 +80,6 @@ class MFABA(LayerAttribution):  # type: ignore[misc]
                 along its direction (the sharp one).
             method: quadrature of each step: "trapezoid" (error of second order in ``step_size``) or
                 "left" (as published).
-            stop_below: share of the starting score below which a row's attack ends; None takes
-                every step.
             attribute_to_layer_input: explain the layer's input instead of its output.
 
         Returns:
@@ -103,18 +100,13 @@ class MFABA(LayerAttribution):  # type: ignore[misc]
         def explain(suffix: LayerSuffix) -> tuple[Tensor, ...]:
             latent = tuple(at_least_single(part) for part in suffix.latent)
             total = tuple(torch.zeros_like(part) for part in latent)
-            start, gradients = scores_and_gradients(suffix, latent, target)
-            active = torch.ones_like(start)
+            _, gradients = scores_and_gradients(suffix, latent, target)
             for i in range(n_steps):
-                moves = tuple(
-                    _spread(active, part) * part for part in _downhill(gradients, step_size, step)
-                )
+                moves = _downhill(gradients, step_size, step)
                 latent = tuple(part + move for part, move in zip(latent, moves, strict=True))
                 before = gradients
                 if method == "trapezoid" or i < n_steps - 1:
-                    scores, gradients = scores_and_gradients(suffix, latent, target)
-                    if stop_below is not None:
-                        active = active * (scores >= stop_below * start)
+                    _, gradients = scores_and_gradients(suffix, latent, target)
                 weights = (
                     before
                     if method == "left"
@@ -142,9 +134,6 @@ def _downhill(gradients: tuple[Tensor, ...], step_size: float, step: str) -> tup
         return tuple(-step_size * part.sign() for part in gradients)
     squares = torch.stack([part.flatten(1).square().sum(1) for part in gradients]).sum(0)
     length = squares.sqrt().clamp(min=torch.finfo(squares.dtype).tiny)
-    return tuple(-step_size * part / _spread(length, part) for part in gradients)
-
-
-def _spread(rows: Tensor, like: Tensor) -> Tensor:
-    """(B,) as (B, 1, ...)."""
-    return rows.reshape(-1, *[1] * (like.ndim - 1))
+    return tuple(
+        -step_size * part / length.reshape(-1, *[1] * (part.ndim - 1)) for part in gradients
+    )

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from captum_mi._checks import check_positive
 from captum_mi._nested import at_least_single
+from captum_mi._recorder import warn_if_training
 from captum_mi._suffix import LayerSuffix
 from captum_mi.attr._layers import explain_layers
 from captum_mi.attr._scores import target_scores
@@ -183,6 +184,9 @@ class RISE(LayerAttribution, PerturbationAttribution):  # type: ignore[misc]
         if not values.isfinite().all():
             raise ValueError("`inputs` holds NaN or infinity; check the inputs")
         additional = _format_additional_forward_args(additional_forward_args)
+        if isinstance(self.forward_func, nn.Module):
+            for module in self.forward_func.modules():
+                warn_if_training(module)
 
         def score(masked: Tensor, copies: int) -> Tensor:
             arguments = _expand_additional_forward_args(additional, copies, ExpansionTypes.repeat)

@@ -69,16 +69,18 @@ class TokenGradCam(LayerAttribution):  # type: ignore[misc]
         additional_forward_args: Any = None,  # noqa: ANN401
         *,
         relu_attributions: bool = True,
+        prefix_tokens: int | None = None,
         attribute_to_layer_input: bool = False,
     ) -> Any:  # noqa: ANN401
         """Weighs the layer's channels by their gradients and sums them.
 
         Args:
-            inputs: (B, ...), or a tuple of such tensors. Where the first is an image (B, C, H, W),
-                its size tells the patches of a token layer from the prefix tokens.
+            inputs: (B, ...), or a tuple of such tensors.
             target: the output to explain, in any form that Captum takes.
             additional_forward_args: further arguments of ``forward_func``.
             relu_attributions: keep positive evidence only, as the paper does.
+            prefix_tokens: how many tokens of a token layer lie before the map. None finds it out
+                where ``inputs`` is one image (B, C, H, W), and is 0 elsewhere.
             attribute_to_layer_input: explain the layer's input instead of its output.
 
         Returns:
@@ -90,11 +92,12 @@ class TokenGradCam(LayerAttribution):  # type: ignore[misc]
                 once, or a NaN turns up.
             AssertionError: if ``target`` does not fit the output (as Captum raises).
         """
-        first = inputs[0] if isinstance(inputs, tuple) else inputs
+        images = inputs if isinstance(inputs, tuple) else (inputs,)
+        size = images[0].shape[-2:] if len(images) == 1 and images[0].ndim == 4 else None
 
         def explain(suffix: LayerSuffix) -> tuple[Tensor, ...]:
             return tuple(
-                self._map(suffix, i, first, target, relu=relu_attributions)
+                self._map(suffix, i, target, prefix_tokens, size, relu=relu_attributions)
                 for i in range(len(suffix.latent))
             )
 
@@ -108,7 +111,14 @@ class TokenGradCam(LayerAttribution):  # type: ignore[misc]
         )
 
     def _map(
-        self, suffix: LayerSuffix, position: int, image: Tensor, target: TargetType, *, relu: bool
+        self,
+        suffix: LayerSuffix,
+        position: int,
+        target: TargetType,
+        prefix_tokens: int | None,
+        size: torch.Size | None,
+        *,
+        relu: bool,
     ) -> Tensor:
         """Explains one of the layer's tensors, its places as a map (B, D, ...) for Captum."""
         latent = at_least_single(suffix.latent[position])
@@ -118,9 +128,9 @@ class TokenGradCam(LayerAttribution):  # type: ignore[misc]
                 f" {tuple(latent.shape)}"
             )
         tokens = latent.ndim == 3
-        prefix = 0
-        if tokens and image.ndim == 4:
-            prefix = token_grid(latent.shape[1], image.shape[-2:]).prefix
+        prefix = prefix_tokens or 0
+        if tokens and prefix_tokens is None and size is not None:
+            prefix = token_grid(latent.shape[1], size).prefix
         view = nn.Identity()
 
         def score(places: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 from tqdm.auto import tqdm
 
-from captum_mi.benchmarks.passes import count_passes
+from captum_mi.benchmarks.passes import Passes, count_passes
 from captum_mi.benchmarks.pointing import judge
 from captum_mi.benchmarks.processes import Processes
 from captum_mi.benchmarks.records import (
@@ -29,7 +29,7 @@ from captum_mi.benchmarks.rows import Row
 from captum_mi.datasets import Pair
 from captum_mi.explanation import attribute_image, attribute_text, displayed
 from captum_mi.maps import image_map, min_max, patch_size
-from captum_mi.metrics import confidence
+from captum_mi.metrics import Confidence, confidence
 from captum_mi.models import EmbeddedText, ImageTextSimilarity, TextImageSimilarity, tokenize
 
 THUMBNAIL = 32
@@ -37,19 +37,25 @@ THUMBNAIL = 32
 
 @dataclass(frozen=True)
 class Sample:
-    """A pair, read and tokenized.
+    """A pair, read, tokenized and embedded.
 
     Attributes:
         pair: the pair.
-        image: the image as it was read.
-        pixels: (1, 3, H, W) what the model sees of it.
+        pixels: (1, 3, H, W) what the model sees of the image.
         encoded: the text's ``input_ids`` (1, T) and, where the model uses it, ``attention_mask``.
+        to_text: similarity of images to the text.
+        to_image: similarity of texts to the image.
+        text: the text by its token embeddings.
+        passes: what embedding both took; every method needs it.
     """
 
     pair: Pair
-    image: Any
     pixels: Tensor
     encoded: dict[str, Tensor]
+    to_text: ImageTextSimilarity
+    to_image: TextImageSimilarity
+    text: EmbeddedText
+    passes: Passes
 
 
 class Evaluation:
@@ -75,7 +81,7 @@ class Evaluation:
         self.device = next(model.parameters()).device
 
     def read(self, pair: Pair) -> Sample:
-        """Reads and tokenizes a pair.
+        """Reads, tokenizes and embeds a pair.
 
         Raises:
             ValueError: if the image cannot be read, or the text does not fit the model.
@@ -83,11 +89,17 @@ class Evaluation:
         image = pair.load()
         pixels = self.processor.image_processor(images=[image], return_tensors="pt")
         encoded = tokenize(self.model, self.processor, [pair.text])
+        with count_passes(self.model) as passes:
+            to_text = ImageTextSimilarity(self.model, self.processor, [pair.text])
+            to_image = TextImageSimilarity(self.model, self.processor, [image])
         return Sample(
             pair=pair,
-            image=image,
             pixels=pixels["pixel_values"].to(self.device),
             encoded={name: value.to(self.device) for name, value in encoded.items()},
+            to_text=to_text,
+            to_image=to_image,
+            text=EmbeddedText(to_image, self.processor, [pair.text]),
+            passes=passes,
         )
 
     def run(self, row: Row, sample: Sample, *, example: bool = False) -> Record:
@@ -99,8 +111,9 @@ class Evaluation:
             example: keep the map itself, for the page of examples.
 
         Returns:
-            the pair's cosine, drop and increase of image and text (percent), seconds per map,
-            passes, and where the pair has masks whether the map points at the named object.
+            the pair's cosine, drop and increase of image and text (percent; not of a text of one
+            word, which no map can change), seconds per map beside the embedding of the other side,
+            passes with it, and where the pair has masks whether the map points at the named object.
 
         Raises:
             ValueError: if the method fails on the sample.
@@ -108,19 +121,20 @@ class Evaluation:
         with count_passes(self.model) as passes:
             heat, image_seconds = _timed(lambda: self.image_map(row, sample))
             scores, text_seconds = _timed(lambda: self.token_scores(row, sample))
-        to_text = ImageTextSimilarity(self.model, self.processor, [sample.pair.text])
-        image = confidence(lambda x: to_text(x)[:, 0], sample.pixels, min_max(heat))
-        text = self._text_confidence(sample, scores)
+        image = confidence(lambda x: sample.to_text(x)[:, 0], sample.pixels, min_max(heat))
         record: Record = {
             "cosine": float(image.before),
             "image_drop": float(image.drop()),
             "image_increase": float(image.increase()),
-            "text_drop": float(text.drop()),
-            "text_increase": float(text.increase()),
             "image_seconds": image_seconds,
             "text_seconds": text_seconds,
-            **asdict(passes),
+            "forward": sample.passes.forward + passes.forward,
+            "backward": sample.passes.backward + passes.backward,
         }
+        if (~sample.text.special).sum() > 1:
+            text = self._text_confidence(sample, scores)
+            record["text_drop"] = float(text.drop())
+            record["text_increase"] = float(text.increase())
         if sample.pair.named is not None and sample.pair.other is not None:
             named, other = (
                 torch.from_numpy(mask) for mask in (sample.pair.named, sample.pair.other)
@@ -138,30 +152,28 @@ class Evaluation:
 
     def image_map(self, row: Row, sample: Sample) -> Tensor:
         """(1, 1, H, W) signed map of the image."""
-        similarity = ImageTextSimilarity(self.model, self.processor, [sample.pair.text])
         size = sample.pixels.shape[-2:]
         if row.method in ("random", "patches"):
             side = 1 if row.method == "random" else patch_size(self.model)
             noise = torch.rand(1, 1, size[0] // side, size[1] // side, generator=_dice(sample))
             return image_map(noise.to(sample.pixels), size)
         if row.method == "ig":
-            attribution = IntegratedGradients(similarity).attribute(
+            attribution = IntegratedGradients(sample.to_text).attribute(
                 sample.pixels, target=0, internal_batch_size=64
             )
             return image_map(attribution, size).float()
         attribution = attribute_image(
-            _method(row), similarity, sample.pixels, 0, state=row.states[0], **row.options
+            _method(row), sample.to_text, sample.pixels, 0, state=row.states[0], **row.options
         )
         return _sign(row) * image_map(attribution, size, model=self.model)
 
     def token_scores(self, row: Row, sample: Sample) -> Tensor:
         """(1, 1, T) signed scores of the tokens."""
-        similarity = TextImageSimilarity(self.model, self.processor, [sample.image])
         ids = sample.encoded["input_ids"]
         if row.method in ("random", "patches"):
             return torch.rand(1, 1, ids.shape[1], generator=_dice(sample)).to(sample.pixels)
         if row.method == "ig":
-            text = EmbeddedText(similarity, self.processor, [sample.pair.text])
+            text = sample.text
             attribution = IntegratedGradients(text).attribute(
                 text.embeddings,
                 baselines=text.embeddings * text.special[:, None],
@@ -172,7 +184,7 @@ class Evaluation:
             return summed
         attribution = attribute_text(
             _method(row),
-            similarity,
+            sample.to_image,
             self.processor,
             sample.encoded,
             0,
@@ -181,12 +193,13 @@ class Evaluation:
         )
         return _sign(row) * attribution.sum(-1)[:, None]
 
-    def _text_confidence(self, sample: Sample, scores: Tensor) -> Any:  # noqa: ANN401
-        similarity = TextImageSimilarity(self.model, self.processor, [sample.image])
-        text = EmbeddedText(similarity, self.processor, [sample.pair.text], compat=self.compat)
+    def _text_confidence(self, sample: Sample, scores: Tensor) -> Confidence:
+        text = sample.text
         if self.compat is not None:
-            whole = EmbeddedText(similarity, self.processor, [sample.pair.text])
-            scores = min_max(scores)[..., ~whole.special[0]]
+            scores = min_max(scores)[..., ~text.special[0]]
+            text = EmbeddedText(
+                sample.to_image, self.processor, [sample.pair.text], compat=self.compat
+            )
         masks = text.masks(text.embeddings, scores, normalise=self.compat is None)
         return confidence(lambda x: text(x)[:, 0], text.embeddings, masks)
 
@@ -225,16 +238,19 @@ def evaluate(
         ValueError: if the folder holds a run with other settings.
     """
     processes = processes or Processes()
-    folder.mkdir(parents=True, exist_ok=True)
-    check_settings(folder, settings)
-    processes.wait()
-    if processes.first:
-        write_settings(folder, settings)
-    done = {_key(record) for record in processes.gather(read_records(folder))}
+    records: list[Record] = []
+    problem = None
+    try:  # before any process goes on, all must
+        folder.mkdir(parents=True, exist_ok=True)
+        check_settings(folder, settings)
+        records = read_records(folder)
+    except (OSError, ValueError) as error:
+        problem = str(error)
+    processes.agree(problem)
+    write_settings(folder, settings)  # on machines that share no disk each has its own
+    done = {_key(record) for record in processes.gather(records) if "error" not in record}
 
     def missing(index: int) -> list[Row]:
-        if (index, None) in done:
-            return []
         return [row for row in rows if (index, row.name) not in done]
 
     todo = [index for index in range(len(pairs)) if missing(index)]
@@ -268,9 +284,13 @@ def _key(record: Record) -> tuple[int, str | None]:
 
 
 def _in_order(records: Iterable[Record], rows: Sequence[Row]) -> list[Record]:
-    """One record for each pair and row, in their order, however many processes saw it."""
+    """One record for each pair and row, in their order; an error only where nothing came of it."""
     places = {None: -1} | {row.name: i for i, row in enumerate(rows)}
-    unique = {_key(record): record for record in records}
+    records = list(records)
+    unique = {_key(record): record for record in records if "error" in record}
+    unique |= {_key(record): record for record in records if "error" not in record}
+    for index in {index for index, row in unique if row is not None}:
+        unique.pop((index, None), None)
     return [
         unique[key]
         for key in sorted(unique, key=lambda key: (key[0], places.get(key[1], len(places))))

@@ -48,6 +48,12 @@ class Processes:
         gathered: list[Any] = gather_object(items)
         return gathered
 
+    def agree(self, problem: str | None) -> None:
+        """Raises ValueError in every process if one of them has a problem."""
+        problems = [found for found in self.gather([problem]) if found]
+        if problems:
+            raise ValueError(problems[0])
+
     def close(self) -> None:
         """Parts from the other processes."""
         if self._state is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,9 +14,16 @@ def read_records(folder: Path) -> list[Record]:
     """Returns every whole record that any process left in the folder."""
     found = []
     for path in sorted(folder.glob("records-*.jsonl")):
-        for line in path.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
+        for number, line in enumerate(path.read_text().splitlines(keepends=True), start=1):
+            if not line.endswith("\n"):
+                continue
+            try:
                 found.append(json.loads(line))
+            except ValueError:
+                raise ValueError(
+                    f"{str(path)!r} line {number} is damaged; remove the line, and its pair is done"
+                    " again"
+                ) from None
     return found
 
 
@@ -49,8 +57,8 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> None:
     if not path.exists():
         return
     try:
-        known = json.loads(path.read_text())
-    except ValueError:
+        known = dict(json.loads(path.read_text()))
+    except (TypeError, ValueError):
         raise ValueError(
             f"{str(path)!r} cannot be read; remove the folder, or choose another `--out`"
         ) from None
@@ -64,6 +72,6 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> None:
 
 def write_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Writes the settings of a run, whole or not at all."""
-    partial = folder / "settings.json.part"
+    partial = folder / f"settings.json.{os.getpid()}"
     partial.write_text(json.dumps(settings, indent=1) + "\n")
     partial.replace(folder / "settings.json")

@@ -41,7 +41,8 @@ def summarise(records: Sequence[Record], rows: Sequence[Row]) -> list[Line]:
         if not good:
             continue
         for name in SCORES:
-            line[name], line[f"{name}_se"] = _mean_and_error([record[name] for record in good])
+            known = [record[name] for record in good if name in record]
+            line[name], line[f"{name}_se"] = _mean_and_error(known)
         seconds = median(record["image_seconds"] + record["text_seconds"] for record in good)
         line["maps_per_second"] = 2 / seconds
         for name in ("forward", "backward"):
@@ -105,7 +106,11 @@ def write_csv(lines: Sequence[Line], path: Path) -> None:
 
 def write_json(lines: Sequence[Line], path: Path, settings: dict[str, Any]) -> None:
     """Writes the lines and the settings they belong to as JSON."""
-    path.write_text(json.dumps({"settings": settings, "rows": list(lines)}, indent=1) + "\n")
+    rows = [
+        {name: None if value != value else value for name, value in line.items()}  # NaN: unknown
+        for line in lines
+    ]
+    path.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
 
 
 def examples(records: Sequence[Record], rows: Sequence[Row]) -> Figure | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,6 +96,9 @@ def sweep_rows(
         depth = min(len(blocks(model, "image")), len(blocks(model, "text")))
         default_values = tuple(range(depth + 1))
     chosen = list(values or default_values)
+    for value in chosen:
+        if not math.isfinite(value) or chosen.count(value) > 1:
+            raise ValueError(f"`sweep` {name} takes finite values, each once, got {value:g}")
     rows = []
     for method in methods:
         check_choice("methods", method, METHODS)

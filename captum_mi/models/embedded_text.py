@@ -36,6 +36,7 @@ class EmbeddedText(nn.Module):
     Attributes:
         input_ids: (B, T).
         special: (B, T) bool, the tokens that are no words.
+        tokens: layer that passes the embeddings on as (B, T, D), for methods that explain a layer.
         embeddings: (B, D, T) of the texts, float32 for half-precision models.
 
     Raises:
@@ -75,6 +76,7 @@ class EmbeddedText(nn.Module):
             if len(ids) != 1:
                 raise ValueError(f"`texts` must be one text with `compat`, got {len(ids)}")
             ids, mask, special = ids[~special][None], None, special[~special][None]
+        self.tokens = nn.Identity()
         self.register_buffer("input_ids", ids)
         self.register_buffer("attention_mask", None if mask is None else mask.to(device))
         self.register_buffer("special", special)
@@ -101,11 +103,17 @@ class EmbeddedText(nn.Module):
         rows = self._rows(embeddings)
         mask = None if self.attention_mask is None else self.attention_mask[rows]
 
+        tokens: Tensor = self.tokens(embeddings.transpose(1, 2))
+
         def place(output: Tensor) -> Tensor:
-            return embeddings.transpose(1, 2).to(output)
+            return tokens.to(output)
 
         with edit_output(token_embedding(self.similarity.model), place):
             return self.similarity.unchecked(self.input_ids[rows], mask)
+
+    def fixed(self, embeddings: Tensor) -> Tensor:
+        """Tells which tokens of the embeddings are no words, (B, T) bool."""
+        return self.special[self._rows(embeddings)]
 
     def masks(self, embeddings: Tensor, maps: Tensor, *, normalise: bool = True) -> Tensor:
         """Turns scores of the tokens into what their embeddings are to be multiplied with.
