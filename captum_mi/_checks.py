@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -13,11 +14,11 @@ T = TypeVar("T")
 
 def check_positive(name: str, value: int) -> int:
     """Returns ``value`` if it is an integer of at least one."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"`{name}` must be an integer, got {value!r}")
     if value < 1:
         raise ValueError(f"`{name}` must be at least 1, got {value}")
-    return value
+    return int(value)
 
 
 def check_positive_number(name: str, value: float) -> float:

@@ -268,7 +268,10 @@ def _add_estimate(commands: Any) -> None:  # noqa: ANN401
         "--jitter",
         type=float,
         metavar="S",
-        help="noise that separates duplicates, in standard deviations, say 1e-10 (wkl, kl, ksg)",
+        help=(
+            "noise that separates ties, in standard deviations: about the step to which values were"
+            " rounded; a tiny one, say 1e-10, serves ksg alone"
+        ),
     )
     estimate.add_argument(
         "--discrete", action="store_true", help="y is a label: numbers or texts, one column"
@@ -481,11 +484,20 @@ def _estimate(options: argparse.Namespace) -> None:
         (name, *_) = settings
         raise ValueError(f"`--{name}` is for wkl, kl and ksg; kde has no neighbours")
     estimator = ESTIMATORS[options.method](**settings)
+    compress = _compressor(options.compress)
     if options.file is None:
+        for name in ("x", "y", "discrete", "compress", "out", "k", "jitter"):
+            if getattr(options, name):
+                raise ValueError(f"`--{name}` needs a FILE; without one there is a demonstration")
         _demonstrate()
         return
-    x, y = read_variables(options.file, options.x, options.y)
-    estimator = _compressed(estimator, options.compress, x, None if options.discrete else y)
+    x, y = read_variables(options.file, options.x, options.y, discrete=options.discrete)
+    for name, values in {"x": x, "y": y}.items():
+        if values.ndim > 2 and compress is None:
+            raise ValueError(
+                f"{name} has shape {values.shape}; give `--compress pca:4`, or flatten it to (N, d)"
+            )
+    estimator = _compressed(estimator, compress, x, None if options.discrete else y)
     found = estimator.estimate_discrete(x, y) if options.discrete else estimator.estimate(x, y)
     low, high = found.interval(0.95)
     print(f"x {_shape(x)}, y {_shape(y)}: {found.n_samples} samples")  # noqa: T201
@@ -499,6 +511,7 @@ def _estimate(options: argparse.Namespace) -> None:
             "file": options.file,
             "x": options.x,
             "y": options.y,
+            "discrete": options.discrete,
             "estimator": repr(estimator),
             "nats": found.value,
             "std_error": found.std_error,
@@ -526,23 +539,31 @@ def _demonstrate() -> None:
         print(line)  # noqa: T201
 
 
-def _compressed(estimator: Any, spec: str | None, x: Any, y: Any) -> Any:  # noqa: ANN401
-    """Puts a compressor in front of the estimator for each variable that is wider than its code."""
-    from captum_mi.estimators import COMPRESSORS, Compressed
+def _compressor(spec: str | None) -> Any:  # noqa: ANN401
+    """Reads "pca:4"; None stays None."""
+    from captum_mi.estimators import COMPRESSORS
 
     if spec is None:
-        return estimator
+        return None
     kind, _, size = spec.partition(":")
-    if kind not in COMPRESSORS or not size.isdigit() or int(size) < 1:
+    if kind not in COMPRESSORS or not size.isdecimal() or int(size) < 1:
         known = " or ".join(f"{name}:N" for name in COMPRESSORS)
         raise ValueError(f"`--compress` must be {known}, got {spec!r}")
-    n = int(size)
-    both = {
-        name: COMPRESSORS[kind](n)
+    return COMPRESSORS[kind](int(size))
+
+
+def _compressed(estimator: Any, compressor: Any, x: Any, y: Any) -> Any:  # noqa: ANN401
+    """Puts a compressor in front of the estimator for each variable that is wider than its code."""
+    from math import prod
+
+    from captum_mi.estimators import Compressed
+
+    wide = {
+        name: compressor
         for name, values in (("x", x), ("y", y))
-        if values is not None and values.ndim > 1 and values[0].size > n
+        if compressor is not None and values is not None and prod(values.shape[1:]) > compressor.n
     }
-    return Compressed(estimator, **both) if both else estimator
+    return Compressed(estimator, **wide) if wide else estimator
 
 
 def _shape(values: Any) -> str:  # noqa: ANN401

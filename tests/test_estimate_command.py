@@ -104,11 +104,28 @@ def test_narrow_variables_are_left_as_they_are(samples, tmp_path, capsys):
     assert nats(capsys.readouterr().out) == pytest.approx(expected.value, abs=1e-3)
 
 
-def test_columns_of_texts_and_of_numbers(tmp_path):
-    (tmp_path / "t.csv").write_text("1,a\n2,b\n3,a\n")
-    x, y = read_variables(tmp_path / "t.csv")
-    assert x.tolist() == [[1.0], [2.0], [3.0]]
-    assert y.tolist() == ["a", "b", "a"]
+def test_labels_are_read_as_they_are_written(tmp_path):
+    big = 10**18
+    rows = [f"{i}, {big + i % 4} " for i in range(8)]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    x, y = read_variables(tmp_path / "t.csv", discrete=True)
+    assert x.tolist() == [[float(i)] for i in range(8)]
+    assert y.tolist() == [str(big + i % 4) for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("text", "x", "y", "shape"),
+    [
+        ("a;b\n1;2\n3;4\n", None, None, (2, 1)),
+        ("2019,2020\n1,2\n3,4\n", "2019", "2020", (2, 1)),
+        ("2019,2020\n1,2\n3,4\n", "0", "1", (3, 1)),
+        ("\ufeffa,b\n1,2\n\n3,4\n , \n", "a", "b", (2, 1)),
+        ('"one, two",b\n1,2\n3,4\n', "0", "1", (2, 1)),
+    ],
+)
+def test_headers_and_delimiters(text, x, y, shape, tmp_path):
+    (tmp_path / "t.CSV").write_text(text, encoding="utf-8")
+    assert [part.shape for part in read_variables(tmp_path / "t.CSV", x, y)] == [shape, shape]
 
 
 @pytest.mark.parametrize(
@@ -122,11 +139,19 @@ def test_columns_of_texts_and_of_numbers(tmp_path):
         (["short.npz"], "`x` and `y` must have the same number of samples, got 20 and 19"),
         (["nan.npz"], "`x` must be finite, got NaN or infinity in 1 of 20 rows"),
         (["constant.npz"], "`y` has constant columns, 0"),
-        (["image.npz"], r"`x` must be \(N, d\) or \(N,\), got shape \(20, 4, 4\)"),
+        (["image.npz"], r"x has shape \(20, 4, 4\); give `--compress pca:4`"),
         (["table.csv"], "'table.csv' has 3 columns; say which are `x` and which `y`"),
         (["table.csv", "--x", "0", "--y", "7"], "`y` names no columns with '7'; the table has 3"),
         (["table.csv", "--x", "0-9", "--y", "1"], "`x` names no columns with '0-9'"),
-        (["ragged.csv"], r"'ragged.csv' cannot be read \(rows of 2, 3 columns\)"),
+        (["ragged.csv"], r"'ragged.csv' cannot be read \(row 2 has 3 columns, the first has 2\)"),
+        (["hole.csv"], "column '1' has '' in row 2, which is no number; drop the row, or say that"),
+        (["hole.csv", "--discrete"], "column '1' has 1 empty labels, the first in row 2"),
+        (["twice.csv", "--x", "a", "--y", "b"], "`x` names 'a', as 2 columns are called"),
+        (["objects.npz"], "'objects.npz' cannot be read .it holds no array of numbers"),
+        (["flat.npz", "--compress", "pca:2"], "`n` must be at most 1, the rank of the samples"),
+        (["--compress", "zip:4"], "`--compress` must be pca:N or autoencoder:N, got"),
+        (["--k", "3"], "`--k` needs a FILE"),
+        (["--out", "demo.json"], "`--out` needs a FILE"),
         (["cube.npy"], r"'cube.npy' must hold an array \(N, d\).* got shape \(2, 2, 2\)"),
         (["two.npz", "--method", "magic"], "`--method` must be one of wkl, kl, ksg, kde, got 'mag"),
         (["two.npz", "--k", "0"], "`k` must be at least 1, got 0"),
@@ -138,7 +163,10 @@ def test_columns_of_texts_and_of_numbers(tmp_path):
             "`--compress` must be pca:N or autoencoder:N, got 'pca'",
         ),
         (["labels.npz", "--discrete", "--method", "ksg"], "`x.labels == 9.` must hold at least 4"),
-        (["same.npz", "--method", "kl"], "at distance 0 .* separate them with `jitter`"),
+        (
+            ["same.npz", "--method", "kl"],
+            "at distance 0 .* a discrete variable belongs into `estimate_discrete`",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, monkeypatch, capsys):
@@ -156,6 +184,10 @@ def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, monkeypa
     np.save("cube.npy", np.zeros((2, 2, 2)))
     (tmp_path / "broken.npz").write_bytes(b"PK no zip")
     (tmp_path / "table.csv").write_text("1,2,3\n4,5,6\n")
+    (tmp_path / "hole.csv").write_text("1,2\n3,\n5,6\n")
+    (tmp_path / "twice.csv").write_text("a,a,b\n1,2,3\n4,5,6\n")
+    np.savez("objects.npz", x=np.array([{}, {}]), y=b)
+    np.savez("flat.npz", x=np.hstack([a, a, 2 * a]), y=b)
     (tmp_path / "ragged.csv").write_text("1,2\n4,5,6\n")
     assert main(["estimate", *arguments]) == 2
     err = capsys.readouterr().err

@@ -1,175 +1,453 @@
-"""RISE against linear scorers, full enumeration and the published formula."""
+"""RISE against linear scorers, exact enumeration and rewritings of the published formula."""
 
+import hashlib
 import itertools
 
 import numpy as np
 import pytest
 import torch
-from captum.attr._utils.attribution import Attribution
 from families import build
+from scipy.stats import chisquare
+from test_suffix import replaced
 from torch import nn
 
 from captum_mi.attr import RISE
-from captum_mi.attr.rise import _Masks
-from captum_mi.maps import special_tokens
-from captum_mi.models import TextImageSimilarity, tokenize
-from captum_mi.models.clip import token_embedding
+from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
+
+REPEATED = "a red circle and a blue heart"  # "a" is at positions 1 and 5, between <bos> and <eos>
 
 
-class Linear(nn.Module):
-    """f(x) = sum of w * x over everything but the batch, plus an offset."""
+class Recorder(nn.Module):
+    """Scores ``function(x)`` and keeps every x; on an input of ones these are the masks."""
 
-    def __init__(self, weight, offset=0.0):
+    def __init__(self, function):
         super().__init__()
-        self.weight = weight
-        self.offset = offset
+        self.entry = nn.Identity()
+        self.function = function
+        self.seen = []
 
     def forward(self, x):
-        return (x * self.weight).flatten(1).sum(1) + self.offset
+        self.seen.append(x.detach().clone())
+        return self.function(self.entry(x))
+
+    def masks(self):
+        """(N, ...) of batches of one row."""
+        return torch.cat(self.seen).double().numpy()
 
 
-def test_tokens_of_a_linear_scorer_are_recovered():
-    # With independent masks E[f | m_j = 1] - E[f] = (1 - p) w_j . x_j.
-    weight, x = torch.randn(2, 1, 12, 5)
-    expected = (weight * x).sum(-1, keepdim=True)
-    found = RISE(Linear(weight, offset=30.0)).attribute(x, n_masks=20_000, probability=0.3)
-    assert found.shape == (1, 12, 1)
-    torch.testing.assert_close(found, 0.7 * expected, atol=0.2, rtol=0)
+def masks_of(shape, **options):
+    """The masks RISE draws for one row of this shape, and what it returned."""
+    model = Recorder(lambda x: x.flatten(1).sum(1))
+    found = RISE(model).attribute(torch.ones(1, *shape), internal_batch_size=10_000, **options)
+    return model.masks(), found
 
 
-def test_the_ranking_of_a_linear_scorer_at_4000_masks():
-    weight = torch.tensor([5.0, -3.0, 1.0, 0.0, 8.0, -6.0]).reshape(1, 6, 1)
-    found = RISE(Linear(weight)).attribute(torch.ones(1, 6, 1))
-    assert found.flatten().argsort().tolist() == weight.flatten().argsort().tolist()
+def every_mask(places):
+    """(2^places, places)."""
+    return torch.tensor(list(itertools.product([0.0, 1.0], repeat=places)), dtype=torch.float64)
 
 
-def test_tokens_equal_the_enumeration_of_all_masks():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(18, 8), nn.Tanh(), nn.Linear(8, 2)).double()
-    x, p = torch.randn(1, 6, 3, dtype=torch.float64), 0.4
-    masks = torch.tensor(list(itertools.product((0.0, 1.0), repeat=6)), dtype=torch.float64)
-    chance = (p**masks * (1 - p) ** (1 - masks)).prod(1)
+def enumerated(masks, scores, probability):
+    """The expectation and the standard deviation of one mask's share in the estimate.
+
+    The estimate is a ratio of means less a mean; its error in large samples is the mean of
+    (F - E[F|m_j=1]) m_j / p - (F - E[F]).
+    """
+    visible = masks.sum(1)
+    weights = probability**visible * (1 - probability) ** (masks.shape[1] - visible)
+    assert weights.sum().item() == pytest.approx(1)
+    mean = (weights * scores).sum()
+    given = (weights[:, None] * masks * scores[:, None]).sum(0) / probability
+    share = (scores[:, None] - given) * masks / probability - (scores - mean)[:, None]
+    return given - mean, (weights[:, None] * share**2).sum(0).sqrt()
+
+
+def digest(model):
+    sums = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        sums.update(name.encode() + value.numpy().tobytes())
+    return sums.hexdigest()
+
+
+def evidence():
+    """Eight contributions, 2/7 apart, in random order."""
+    return torch.linspace(-1, 1, 8).double()[torch.randperm(8)]
+
+
+@pytest.mark.parametrize("offset", [0.0, 50.0])
+def test_linear_scorer_is_ranked_exactly(offset):
+    # The error's deviation is about sqrt(8 * 0.43 * 0.25 / 2000) = 0.02, neighbours lie 0.14 apart.
+    x, contributions = torch.rand(1, 8).double() + 0.5, evidence()
+    weight = contributions / x[0]
+    found = RISE(lambda x: x @ weight + offset).attribute(x, n_masks=4000)
+    assert torch.equal(found[0].argsort(), contributions.argsort())
+    torch.testing.assert_close(found[0], 0.5 * contributions, rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("probability", [0.2, 0.5, 0.9])
+def test_linear_scorer_is_recovered_up_to_scale(probability):
+    # E[F | m_j = 1] - E[F] = (1 - p) w_j x_j, for masks of independent places.
+    x, contributions = torch.rand(1, 8).double() + 0.5, evidence()
+    weight = contributions / x[0]
+
+    def error(n_masks):
+        squares = [
+            RISE(lambda x: x @ weight).attribute(
+                x, n_masks=n_masks, probability=probability, internal_batch_size=20_000, seed=seed
+            )[0]
+            - (1 - probability) * contributions
+            for seed in range(40)
+        ]
+        return torch.stack(squares).square().mean().sqrt()
+
+    coarse, fine = error(250), error(4000)
+    assert fine < 0.1
+    # 40 draws of 8 scores: a ratio of 4 with a deviation of some 5 to 10 %.
+    assert coarse / fine == pytest.approx(4, rel=0.3)
+
+
+def test_every_score_has_its_own_ranking_in_a_batch():
+    model = nn.Linear(8, 3, bias=False).double()
+    x = torch.randn(3, 8).double()
+    found = RISE(model).attribute(x, target=[2, 0, 1], n_masks=6000, internal_batch_size=6000)
+    expected = 0.5 * model.weight[[2, 0, 1]] * x
+    assert expected.abs().amax() > 0.2
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.06)
+
+
+@pytest.mark.parametrize("probability", [0.3, 0.5])
+def test_tokens_equal_the_enumeration_of_all_masks(probability):
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Identity()
+            self.mix = nn.Linear(6 * 3, 5)
+            self.last = nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.last(torch.tanh(2 * self.mix(self.layer(x).flatten(1))))
+
+    model = Tokens().double()
+    x = torch.randn(2, 6, 3).double()
+    n_masks = 20_000
+    found = RISE(model, model.layer).attribute(
+        x, target=[0, 1], n_masks=n_masks, probability=probability, internal_batch_size=20_000
+    )
+    assert found.shape == (2, 6, 1)
+    masks = every_mask(6)
+    for row in (0, 1):
+        with torch.no_grad():
+            scores = model(masks[:, :, None] * x[row])[:, row]
+        expected, deviation = enumerated(masks, scores, probability)
+        error = deviation / n_masks**0.5
+        assert expected.abs().amax() > 30 * error.amax()
+        assert ((found[row, :, 0] - expected).abs() < 4 * error).all()
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 3), (2, 6, 5)])
+@pytest.mark.parametrize("probability", [0.1, 0.5])
+def test_formulas_on_the_masks_that_were_drawn(shape, probability):
+    options = {"n_masks": 300, "probability": probability, "cells": 3, "seed": 5}
+    masks, _ = masks_of(shape, **options)
+    assert len(masks) == 300
+    # Places of a mask: all but the channels, which share it.
+    places = masks[:, 0] if len(shape) == 3 else masks[..., 0] if len(shape) == 2 else masks
+    x = torch.randn(1, *shape).double()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(x.numel(), 4), nn.Tanh(), nn.Linear(4, 2))
+    model = model.double()
     with torch.no_grad():
-        scores = model(x * masks[..., None])[:, 1]
-    shown = (chance * scores) @ masks / (chance @ masks)
-    expected = shown - (chance * scores).sum()
-    found = RISE(model).attribute(x, target=1, n_masks=50_000, probability=p)
-    error = scores.std() / (50_000 * p) ** 0.5
-    torch.testing.assert_close(found.flatten(), expected, atol=4 * float(error), rtol=0)
+        scores = model(torch.from_numpy(masks) * x)[:, 1].numpy()
+    weighted = np.tensordot(scores, places, 1)
+    published = weighted / (300 * probability)
+    centred = weighted / places.sum(0) - scores.mean()
+    for center, expected in ((False, published), (True, centred)):
+        found = RISE(model).attribute(x, target=1, center=center, **options)
+        assert np.abs(expected).max() > 1e-2
+        found = found[0, 0] if len(shape) == 3 else found[0, :, 0] if len(shape) == 2 else found[0]
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_kept_tokens_score_zero_and_are_never_masked():
-    seen = []
-
-    def score(x):
-        seen.append(x[:, 1].clone())
-        return x.sum((1, 2))
-
-    keep = torch.tensor([False, True, False, False])
-    found = RISE(score).attribute(torch.ones(2, 4, 3), n_masks=50, keep=keep)
-    assert all((part == 1).all() for part in seen)
-    assert found[:, 1].abs().max() < 1e-6
-    assert found[:, 0].abs().min() > 0.01
+def test_batch_of_rows_meets_the_same_masks():
+    model = Recorder(lambda x: x.flatten(1).sum(1))
+    RISE(model).attribute(torch.ones(3, 2, 6, 5), n_masks=10, cells=2, internal_batch_size=6)
+    assert [len(seen) for seen in model.seen] == [6] * 5
+    masks = torch.cat(model.seen).reshape(10, 3, 2, 6, 5)
+    assert (masks == masks[:, :1, :1]).all()
+    assert masks.std(0).mean() > 0.1
 
 
-def test_maps_find_a_planted_patch():
-    weight = torch.zeros(1, 3, 28, 28)
-    weight[:, :, 8:14, 16:22] = 1.0
-    found = RISE(Linear(weight)).attribute(torch.ones(1, 3, 28, 28), n_masks=2000)
-    row, column = divmod(int(found[0, 0].argmax()), 28)
-    assert 8 <= row < 14
-    assert 16 <= column < 22
+def enlarged(grid, height, width):
+    """Bilinear enlargement without aligned corners, in numpy: edges are repeated."""
+    rows, columns = (
+        (np.arange(size) + 0.5) * side / size - 0.5
+        for size, side in zip((height, width), grid.shape, strict=True)
+    )
+    along = np.stack([np.interp(columns, np.arange(grid.shape[1]), row) for row in grid])
+    return np.stack([np.interp(rows, np.arange(grid.shape[0]), column) for column in along.T]).T
 
 
-def test_the_published_estimate_on_the_same_masks():
-    x = torch.rand(2, 3, 20, 20)
-    model = Linear(torch.randn(1, 3, 20, 20), offset=5.0)
-    options = {"n_masks": 40, "cells": 8, "probability": 0.1, "seed": 3}
-    masks = _Masks(x, 40, 8, 0.1, None, 3).draw(40)[:, 0].numpy()
-    expected = np.zeros((2, 20, 20))
-    for mask in masks:
-        for i in range(2):
-            expected[i] += float(model(x[i : i + 1] * mask)) * mask / (40 * 0.1)
-    found = RISE(model).attribute(x, center=False, **options)
-    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4)
+def test_masks_are_crops_of_enlarged_random_grids():
+    # 4 x 4 map of 2 x 2 cells: 16 grids enlarged to 6 x 6, each cropped at 4 places.
+    masks, _ = masks_of((1, 4, 4), n_masks=4000, cells=2)
+    known, chances = [], []
+    for bits in itertools.product([0.0, 1.0], repeat=4):
+        large = enlarged(np.array(bits).reshape(2, 2), 6, 6)
+        for top, left in itertools.product((0, 1), repeat=2):
+            known.append(large[top : top + 4, left : left + 4].ravel())
+            chances.append(1 / 64)
+    kinds, which = np.unique(np.round(known, 6), axis=0, return_inverse=True)
+    expected = np.bincount(which.ravel(), chances) * len(masks)
+    distances = np.abs(masks.reshape(-1, 1, 16) - kinds).max(-1)
+    assert distances.min(1).max() < 1e-5
+    assert (np.sort(distances, axis=1)[:, 1] > 1e-3).all()
+    counts = np.bincount(distances.argmin(1), minlength=len(kinds))
+    assert chisquare(counts, expected).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("size", [(28, 28), (30, 41), (5, 3)])
-def test_masks(size):
-    masks = _Masks(torch.zeros(1, 3, *size), 3000, 7, 0.3, None, 0).draw(3000)
-    assert masks.shape == (3000, 1, *size)
+@pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize(
+    ("shape", "cells"),
+    [
+        ((3, 8, 8), 4),
+        ((2, 10, 7), 4),
+        ((2, 7, 13), 5),
+        ((1, 3, 2), 7),
+        ((1, 1, 1), 7),
+        ((1, 1, 9), 3),
+    ],
+)
+def test_coverage_and_shape_of_masks(shape, cells, probability):
+    masks, found = masks_of(shape, n_masks=2000, cells=cells, probability=probability)
+    assert masks.shape == (2000, *shape)
+    assert found.shape == (1, 1, *shape[1:])
     assert masks.min() >= 0
-    assert masks.max() <= 1
-    coverage = masks.mean(0)[0]
-    torch.testing.assert_close(coverage, torch.full(size, 0.3), atol=0.05, rtol=0)
+    assert masks.max() <= 1 + 1e-6
+    # Interpolation averages cells, so no place varies more than a single cell.
+    error = (probability * (1 - probability) / 2000) ** 0.5
+    np.testing.assert_allclose(masks.mean(0), probability, rtol=0, atol=4.5 * error)
+    # Where the map has room for a cell, neighbours share it: masks are smooth.
+    if shape[1:] == (10, 7):
+        assert np.corrcoef(masks[:, 0, 4, 3], masks[:, 0, 5, 3])[0, 1] > 0.5
 
 
-def test_masks_do_not_depend_on_how_many_are_drawn_at_once():
-    together = _Masks(torch.zeros(1, 3, 20, 20), 10, 7, 0.3, None, 5).draw(10)
-    parts = _Masks(torch.zeros(1, 3, 20, 20), 10, 7, 0.3, None, 5)
-    assert torch.equal(together, torch.cat([parts.draw(3), parts.draw(7)]))
+def test_tokens_and_features_get_independent_masks():
+    for shape in ((6,), (6, 3)):
+        masks, _ = masks_of(shape, n_masks=6000, probability=0.3)
+        places = masks if len(shape) == 1 else masks[..., 0]
+        assert set(np.unique(places)) == {0.0, 1.0}
+        correlation = np.corrcoef(places.T) - np.eye(6)
+        assert np.abs(correlation).max() < 4.5 / 6000**0.5
+        if len(shape) == 2:
+            assert (masks == masks[..., :1]).all()
 
 
-def test_masking_the_input_is_masking_an_identity_layer():
-    model = nn.Sequential(
-        nn.Identity(), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2)
-    )
-    x = torch.randn(3, 3, 16, 16)
-    model(x)
-    options = {"target": [0, 1, 1], "n_masks": 60}
-    torch.testing.assert_close(
-        RISE(model).attribute(x, **options), RISE(model, model[0]).attribute(x, **options)
-    )
+def test_planted_object_has_the_highest_score():
+    # The deviation of a place's score is near 0.01, the object's own is 0.1.
+    x = torch.zeros(2, 3, 24, 24)
+    x[0, :, 4:8, 14:18] = 1
+    x[1, :, 16:20, 2:6] = 1
+    found = RISE(lambda x: x.mean((1, 2, 3)) * 36 + 7).attribute(x, n_masks=2000, cells=6)
+    for row, (top, left) in enumerate([(4, 14), (16, 2)]):
+        place = divmod(found[row, 0].argmax().item(), 24)
+        assert top <= place[0] < top + 4
+        assert left <= place[1] < left + 4
+        # Far from it nothing but noise: the object's mask says nothing about theirs.
+        assert found[row, 0, 4:8, 2:6].abs().max() < 0.15 * found[0].max() or row
 
 
-def test_texts_are_masked_by_position_and_the_weights_stay():
+@pytest.mark.parametrize("shape", [(2, 3, 9, 7), (2, 5, 4), (2, 6)])
+def test_masking_the_input_is_masking_a_layer_in_front_of_it(shape):
+    head = nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape)[1:].numel(), 5), nn.Tanh())
+    model = nn.Sequential(nn.Identity(), head, nn.Linear(5, 3))
+    x = torch.randn(shape)
+    options = {"n_masks": 50, "cells": 3, "probability": 0.4, "seed": 3}
+    whole = RISE(model).attribute(x, target=[1, 2], **options)
+    layer = RISE(model, model[0]).attribute(x, target=[1, 2], **options)
+    assert whole.abs().amax() > 1e-3
+    torch.testing.assert_close(whole, layer, rtol=1e-5, atol=1e-7)
+    before = RISE(model, head).attribute(x, target=[1, 2], attribute_to_layer_input=True, **options)
+    torch.testing.assert_close(whole, before, rtol=1e-5, atol=1e-7)
+    other = RISE(model).attribute(x, target=[1, 2], **(options | {"seed": 4}))
+    assert not torch.allclose(whole, other)
+
+
+def test_further_arguments_follow_their_rows():
+    def score(x, scale, power, name):
+        assert name == "as it is"
+        return (x.flatten(1).sum(1) * scale) ** power
+
+    x, scale = torch.rand(3, 2, 4, 4) / 32, torch.tensor([1.0, 2.0, 3.0])
+    options = {"n_masks": 30, "cells": 2}
+    together = RISE(score).attribute(x, None, (scale, 2, "as it is"), **options)
+    for i in range(3):
+        alone = RISE(score).attribute(
+            x[i : i + 1], None, (scale[i : i + 1], 2, "as it is"), **options
+        )
+        assert alone.abs().amax() > 1e-3
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-4, atol=1e-6)
+
+
+def test_a_place_that_is_always_masked_gets_zero():
+    masks, _ = masks_of((40,), n_masks=5, probability=0.1)
+    unseen = masks.sum(0) == 0
+    assert 5 < unseen.sum() < 40
+    found = RISE(nn.Linear(40, 1)).attribute(torch.randn(1, 40), n_masks=5, probability=0.1)
+    assert (found[0, unseen] == 0).all()
+    assert (found[0, ~unseen] != 0).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (2, 5, 3), (2, 6)])
+@pytest.mark.parametrize("shared", [True, False])
+def test_places_that_are_kept(shape, shared):
+    places = shape[2:] if len(shape) == 4 else shape[1:2]
+    keep = torch.rand(places if shared else (2, *places)) < 0.4
+    keep.view(-1)[0] = True
+    model = Recorder(lambda x: x.flatten(1).sum(1) ** 2)
+    found = RISE(model).attribute(torch.ones(shape), n_masks=64, cells=2, keep=keep)
+    spread = {2: lambda k: k, 3: lambda k: k[..., None], 4: lambda k: k[..., None, :, :]}
+    kept = spread[len(shape)](keep).expand(shape)
+    masks = torch.cat(model.seen).reshape(64, *shape)
+    assert (masks[:, kept] == 1).all()
+    assert (masks[:, ~kept].std(0) > 0).all()
+    # The score is 1e2 large, the arithmetic float64: zero but for the last digits.
+    one = found if len(shape) == 2 else found[..., 0] if len(shape) == 3 else found[:, 0]
+    expanded = keep.expand(2, *places)
+    assert one[expanded].abs().max() < 1e-10
+    assert one[~expanded].abs().min() > 1e-3
+
+
+@pytest.fixture(scope="module")
+def text():
     model, processor = build("clip")
-    similarity = TextImageSimilarity(model, processor, [torch.zeros(3, 32, 32, dtype=torch.uint8)])
-    encoded = tokenize(model, processor, ["a heart and a heart"])
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    keep = special_tokens(processor, encoded["input_ids"])
-    found = RISE(similarity, token_embedding(model)).attribute(
-        encoded["input_ids"], target=0, keep=keep, n_masks=4000
+    similarity = TextImageSimilarity(model, processor, list(torch.rand(2, 3, 32, 32)))
+    encoded = tokenize(model, processor, [REPEATED])
+    keep = torch.zeros(encoded["input_ids"].shape, dtype=torch.bool)
+    keep[:, [0, -1]] = True
+    return similarity, encoded, keep
+
+
+def test_text_equals_the_enumeration_and_treats_a_repeated_word_per_position(text):
+    similarity, encoded, keep = text
+    ids, attention = encoded["input_ids"], encoded["attention_mask"]
+    layer = similarity.model.text_model.embeddings.token_embedding
+    assert ids[0, 1] == ids[0, 5]
+    before = digest(similarity)
+    n_masks = 4000
+    found = RISE(similarity, layer).attribute(
+        ids, 1, attention, n_masks=n_masks, keep=keep, internal_batch_size=1000
     )
-    assert found.shape == (1, 7, 1)
-    scores = found.flatten()
-    assert abs(scores[1] - scores[4]) > 1e-3  # "a" twice
-    assert abs(scores[2] - scores[5]) > 1e-3  # "heart" twice
-    assert scores[[0, 6]].abs().max() < 1e-6
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-
-    embeddings = token_embedding(model)(encoded["input_ids"])
-    masks = torch.tensor(list(itertools.product((0.0, 1.0), repeat=5)))
-    masks = torch.cat([torch.ones(32, 1), masks, torch.ones(32, 1)], dim=1)
-    handle = token_embedding(model).register_forward_hook(lambda *_: embeddings * masks[..., None])
+    assert digest(similarity) == before
+    assert found.shape == (1, 9, 1)
+    # Oracle: the model runs on all 2^7 masks of the words, with an embedding output multiplied.
+    masks = torch.ones(128, 9)
+    masks[:, 1:-1] = every_mask(7).float()
     with torch.no_grad():
-        exact = similarity(encoded["input_ids"].expand(32, -1))[:, 0]
+        arguments = (ids.expand(128, -1), attention.expand(128, -1))
+        scores = replaced(similarity, layer, arguments, masks[..., None] * layer(ids))[:, 1]
+    expected, deviation = enumerated(masks[:, 1:-1].double(), scores.double(), 0.5)
+    error = deviation / n_masks**0.5
+    assert ((found[0, 1:-1, 0] - expected).abs() < 4 * error).all()
+    assert found[0, [0, -1]].abs().max() < 1e-7
+    # Both positions of "a": each its own score, apart by far more than the error.
+    assert (expected[0] - expected[4]).abs() > 20 * error[[0, 4]].amax()
+    assert (found[0, 1, 0] - found[0, 5, 0]).abs() > 15 * error[[0, 4]].amax()
+
+
+def test_texts_of_a_padded_batch_keep_their_own_tokens(text):
+    similarity, _, _ = text
+    model, processor = build("clip")
+    layer = model.text_model.embeddings.token_embedding
+    similarity = TextImageSimilarity(model, processor, list(torch.rand(1, 3, 32, 32)))
+    encoded = tokenize(model, processor, [REPEATED, "a red heart"])
+    ids = encoded["input_ids"]
+    keep = (ids == 0) | (ids == 1) | (ids == 3)
+    found = RISE(similarity, layer).attribute(
+        ids, 0, encoded["attention_mask"], n_masks=100, keep=keep
+    )
+    assert found[..., 0][keep].abs().max() < 1e-7
+    assert found[..., 0][~keep].abs().min() > 1e-4
+
+
+def test_blocks_of_an_image_tower_are_masked_token_by_token():
+    model, processor = build("clip")
+    similarity = ImageTextSimilarity(model, processor, ["a red circle", "a heart"])
+    layer = blocks(model)[1]
+    x = torch.randn(2, 3, 32, 32)
+    found = RISE(similarity, layer).attribute(x, target=[0, 1], n_masks=40, seed=2)
+    masks, _ = masks_of((17, 32), n_masks=40, seed=2)
+    seen = []
+    handle = layer.register_forward_hook(lambda _m, _a, output: seen.append(output))
+    with torch.no_grad():
+        similarity(x)
     handle.remove()
-    expected = (exact @ masks) / masks.sum(0) - exact.mean()
-    torch.testing.assert_close(scores, expected, atol=0.02, rtol=0)
-
-
-def test_it_is_a_captum_method():
-    assert isinstance(RISE(nn.Identity()), Attribution)
-    assert RISE(nn.Identity()).multiplies_by_inputs is False
+    scores = torch.stack(
+        [
+            replaced(similarity, layer, (x,), seen[0] * mask)[[0, 1], [0, 1]]
+            for mask in torch.from_numpy(masks).float()
+        ]
+    ).detach()
+    places = torch.from_numpy(masks[..., 0]).float()
+    expected = torch.einsum("nb,nt->bt", scores, places) / places.sum(0) - scores.mean(0)[:, None]
+    assert expected.abs().amax() > 1e-2
+    torch.testing.assert_close(found[..., 0], expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("inputs", "options", "error", "words"),
+    ("arguments", "error", "words"),
     [
-        (torch.ones(1, 4, dtype=torch.long), {}, TypeError, "must be floating-point to be masked"),
-        ((torch.ones(1, 4), torch.ones(1, 4)), {}, ValueError, "must be one tensor.* got 2"),
-        (torch.full((1, 4), torch.nan), {}, ValueError, "`inputs` holds NaN"),
-        (torch.ones(1, 4), {"probability": 1.0}, ValueError, "`probability` must be between 0"),
-        (torch.ones(1, 4), {"n_masks": 0}, ValueError, "`n_masks` must be at least 1, got 0"),
+        ({"n_masks": 0}, ValueError, r"`n_masks` must be at least 1, got 0"),
+        ({"n_masks": 2.0}, TypeError, r"`n_masks` must be an integer, got 2.0"),
+        ({"cells": 0}, ValueError, r"`cells` must be at least 1, got 0"),
+        ({"probability": 0.0}, ValueError, r"`probability` must be between 0 and 1, got 0.0"),
+        ({"probability": 1.0}, ValueError, r"`probability` must be between 0 and 1, got 1.0"),
+        ({"internal_batch_size": 0}, ValueError, r"`internal_batch_size` must be at least 1"),
         (
-            torch.ones(1, 4, 2),
-            {"keep": torch.ones(5)},
+            {"keep": torch.ones(2, 3, 4, 4, dtype=torch.bool)},
             ValueError,
-            r"`keep` must have shape \(1, 4\)",
+            r"`keep` must have shape \(2, 4, 4\) or \(4, 4\), got \(2, 3, 4, 4\)",
         ),
-        (torch.ones(1, 2, 3, 4, 5), {}, ValueError, "RISE masks maps"),
     ],
 )
-def test_bad_arguments(inputs, options, error, words):
+@pytest.mark.parametrize("layer", [None, 0])
+def test_bad_arguments(arguments, error, words, layer):
+    model = nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(48, 2))
+    method = RISE(model, None if layer is None else model[layer])
     with pytest.raises(error, match=words):
-        RISE(lambda *parts: parts[0].flatten(1).float().sum(1)).attribute(inputs, **options)
+        method.attribute(torch.randn(2, 3, 4, 4), target=0, **arguments)
+
+
+def test_what_cannot_be_masked():
+    total = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    with pytest.raises(TypeError, match=r"`inputs` must be floating-point .* got torch.int64"):
+        RISE(total).attribute(torch.ones(2, 12, dtype=torch.long), target=0)
+    with pytest.raises(ValueError, match=r"`inputs` must be one tensor to be masked, got 2"):
+        RISE(total).attribute((torch.ones(2, 12), torch.ones(2, 12)), target=0)
+    with pytest.raises(ValueError, match=r"`inputs` holds NaN or infinity"):
+        RISE(total).attribute(torch.full((2, 12), torch.inf), target=0)
+    with pytest.raises(ValueError, match=r"RISE masks maps .* got \(2, 1, 2, 2, 3\)"):
+        RISE(total).attribute(torch.ones(2, 1, 2, 2, 3), target=0)
+    with pytest.raises(AssertionError):
+        RISE(total).attribute(torch.ones(2, 12))
+    recurrent = nn.LSTM(4, 5, batch_first=True)
+    with pytest.raises(ValueError, match=r"layer .*LSTM.* has 3 tensors, RISE masks one"):
+        RISE(lambda x: sum(map(torch.sum, recurrent(x)[1])) + x[:, 0, 0] * 0, recurrent).attribute(
+            torch.randn(1, 3, 4)
+        )
+
+
+@pytest.mark.parametrize("layer", [None, 0])
+def test_nan_from_a_masked_input_is_an_error(layer):
+    # The input and the score of it are finite; hidden entirely, its direction is 0 / 0.
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.entry = nn.Identity()
+
+        def forward(self, x):
+            x = self.entry(x)
+            return (x / x.norm(dim=1, keepdim=True)).sum(1)
+
+    model = Model()
+    method = RISE(model, None if layer is None else model.entry)
+    with pytest.raises(ValueError, match=r"not finite|NaN"):
+        method.attribute(torch.ones(1, 4), n_masks=100)

@@ -140,7 +140,10 @@ class RISE(LayerAttribution, PerturbationAttribution):  # type: ignore[misc]
         if self.layer is None:
             values, score = self._input_score(inputs, target, additional_forward_args)
             with torch.inference_mode(mode=False), torch.no_grad():
-                return sample(values, score)
+                found = sample(values, score)
+            if not found.isfinite().all():
+                raise ValueError("`forward_func` gave NaN or infinity for a masked input")
+            return found
 
         def explain(suffix: LayerSuffix) -> tuple[Tensor, ...]:
             if len(suffix.latent) != 1:

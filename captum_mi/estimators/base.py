@@ -18,6 +18,7 @@ from captum_mi.estimators._samples import (
     check_varies,
     jittered,
     label_rows,
+    warn_if_tied,
     whitened,
 )
 
@@ -114,6 +115,8 @@ class EntropyEstimator(MutualInformationEstimator):
         whiten: whether X, Y and (X, Y) are first mapped to covariance I, each by its own, and half
             the log-determinant added back: invertible linear maps then change no estimate.
         jitter: standard deviation of normal noise added to the samples, relative to each column's.
+            A tiny one does not mend tied values: where X and (X, Y) have different ties, their
+            entropies fall by different multiples of its logarithm.
     """
 
     whiten: bool = True
@@ -127,6 +130,8 @@ class EntropyEstimator(MutualInformationEstimator):
             y: (N, d_y), row i drawn together with row i of ``x``.
         """
         first, second = as_paired_samples(x, y)
+        warn_if_tied("x", first, self.jitter)
+        warn_if_tied("y", second, self.jitter)
         split = first.shape[1]
         joint = jittered(torch.cat([first, second], dim=1), self.jitter)
         entropy = self._pointwise_entropies(
@@ -145,6 +150,7 @@ class EntropyEstimator(MutualInformationEstimator):
         """
         samples = as_samples("x", x)
         rows = label_rows(labels, len(samples))
+        warn_if_tied("x", samples, self.jitter)
         samples = jittered(samples, self.jitter)
         reduction = self._pointwise_entropy("x", samples)
         for label, members in rows.items():

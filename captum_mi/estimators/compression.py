@@ -9,12 +9,12 @@ from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import trange
 
 from captum_mi._checks import check_positive, check_positive_number
+from captum_mi.estimators._samples import from_array
 from captum_mi.estimators.base import Estimate, MutualInformationEstimator
 
 if TYPE_CHECKING:
@@ -112,6 +112,15 @@ class PCA(Compressor):
             )
         mean = samples.mean(0)
         _, scales, axes = torch.linalg.svd(samples - mean, full_matrices=False)
+        rounding = torch.finfo(torch.float32 if _is_single(x) else torch.float64).eps
+        largest_value = float(samples.abs().max())
+        least = rounding * max(samples.shape) * max(float(scales[0]), largest_value)
+        rank = int((scales > least).sum())
+        if rank < self.n:
+            raise ValueError(
+                f"`n` must be at most {rank}, the rank of the samples, got {self.n}; further"
+                " components would be rounding noise"
+            )
         kept = axes[: self.n]
         largest = kept.gather(1, kept.abs().argmax(1, keepdim=True))
         self.mean, self.variances = mean, scales.square() / (len(samples) - 1)
@@ -289,6 +298,10 @@ class Autoencoder(Compressor):
                 best, best_step, weights = error, step, copy.deepcopy(network.state_dict())
             elif step - best_step >= self.patience * CHECK_EVERY:
                 break
+        if not math.isfinite(best):
+            raise ValueError(
+                f"training diverged at `learning_rate` {self.learning_rate}; choose a smaller one"
+            )
         network.load_state_dict(weights)
 
 
@@ -463,12 +476,18 @@ def _not_fitted(compressor: Compressor) -> RuntimeError:
 
 
 def _finite(x: Samples) -> Tensor:
-    samples = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=float))
+    samples = x.detach() if isinstance(x, Tensor) else from_array("x", x)
+    if samples.is_complex():
+        raise ValueError(f"`x` must be real, got {samples.dtype}; give real and imaginary part")
     if samples.ndim < 2:
         raise ValueError(f"`x` must be (N, d) or (N, ...), got shape {tuple(samples.shape)}")
     if not samples.isfinite().all():
         raise ValueError("`x` must be finite, it holds NaN or infinity; drop such samples")
     return samples
+
+
+def _is_single(x: Samples) -> bool:
+    return str(getattr(x, "dtype", "")).removeprefix("torch.") in ("float16", "bfloat16", "float32")
 
 
 def _check_shape(samples: Tensor, shape: torch.Size) -> None:

@@ -71,8 +71,10 @@ def information_range(
         noise_information = 0.0
     if noise_information < 0:
         raise ValueError(f"`noise_information` must not be negative, got {noise_information}")
+    if math.isnan(code_information):
+        raise ValueError("`code_information` must be a number, got nan")
     least = max(code_information - noise_information, 0.0)
-    return least, code_information if signal_is_recoverable else math.inf
+    return least, max(code_information, least) if signal_is_recoverable else math.inf
 
 
 def maximum_entropy(covariance: ArrayLike) -> float:
@@ -230,7 +232,8 @@ def pca_gap(variances: ArrayLike, n: int, deviation: float, *, noise_is_independ
         0.6931
     """
     values = np.asarray(variances, dtype=np.float64)
-    if values.ndim != 1 or (values < 0).any() or (np.diff(values) > 0).any():
+    falling = values.ndim == 1 and (values >= 0).all() and (np.diff(values) <= 0).all()
+    if not falling:
         raise ValueError("`variances` must be a list of falling numbers, none negative")
     if not 0 <= n <= len(values):
         raise ValueError(f"`n` must lie between 0 and {len(values)}, got {n}")

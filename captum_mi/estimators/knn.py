@@ -86,8 +86,8 @@ def neighbor_weights(k: int, dim: int, kind: Kind = "paper") -> NDArray[np.float
     if abs(solution.sum() - 1) > SUM_TOLERANCE or residual > SUM_TOLERANCE * norm:
         raise ValueError(
             f"`k` must leave {len(conditions)} conditions in {dim} dimensions a solution, got k={k}"
-            f" with {len(neighbors)} neighbours to weigh, whose best weights sum to"
-            f" {solution.sum():.3g}; choose k of {dim} or more, or compress to fewer dimensions"
+            f" with {len(neighbors)} neighbours to weigh;"
+            f" {f'choose k of {dim} or more, or ' if k < dim else ''}compress to fewer dimensions"
         )
     if norm > LARGE_NORM:
         warnings.warn(
@@ -269,6 +269,12 @@ class KSG(MutualInformationEstimator):
         for name, samples in spaces.items():
             _warn_of_duplicates(name, n_duplicates(samples))
             terms -= torch.digamma(count_closer(samples, radius).double() + 1)
+        if bool((terms == terms[0]).all()):
+            warnings.warn(
+                f"every sample gives {float(terms[0]):.3f} nats, the most that KSG can tell from"
+                f" {len(joint)} samples: x and y determine each other",
+                stacklevel=2,
+            )
         return Estimate.of(terms)
 
     def estimate_discrete(self, x: Samples, labels: Samples) -> Estimate:
@@ -302,7 +308,8 @@ def _check_duplicates(name: str, nearest: Tensor, needed: Tensor) -> None:
     if zeros:
         raise ValueError(
             f"`{name}` has {zeros} samples at distance 0 from the neighbour that measures their"
-            f" density; drop the duplicates, or separate them with `jitter`, say jitter=1e-10"
+            f" density; a discrete variable belongs into `estimate_discrete`; drop repeated rows,"
+            f" and give rounded values a `jitter` of about their step"
         )
     _warn_of_duplicates(name, int((nearest == 0).sum()))
 
