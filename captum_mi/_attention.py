@@ -102,14 +102,17 @@ def _attend(
 @contextmanager
 def _implementation(module: nn.Module, name: str) -> Iterator[None]:
     """Sets the attention implementation of a Hugging Face module, where it has one."""
-    configurations = {
-        id(config): config
+    previous = {
+        id(config): (config, config._attn_implementation)
         for inner in module.modules()
         if (config := getattr(inner, "config", None)) is not None
-        and getattr(config, "_attn_implementation", name) != name
+        and hasattr(config, "_attn_implementation")
     }
     with ExitStack() as stack:
-        for config in configurations.values():
-            stack.callback(setattr, config, "_attn_implementation", config._attn_implementation)
-            config._attn_implementation = name
+        # A model's setting changes its towers': theirs come back after it.
+        for config, own in reversed(previous.values()):
+            stack.callback(setattr, config, "_attn_implementation", own)
+        for config, own in previous.values():
+            if own != name:
+                config._attn_implementation = name
         yield

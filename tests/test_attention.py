@@ -298,3 +298,15 @@ def test_training_mode_warns():
     model = torchvision.models.VisionTransformer(16, 4, 2, 2, 8, 16, dropout=0.3, num_classes=5)
     with pytest.warns(UserWarning, match="in training mode"):
         GenericAttention(model, model.encoder.layers).attribute(torch.randn(1, 3, 16, 16), target=0)
+
+
+def test_towers_are_restored_when_the_layer_holds_the_whole_model():
+    model, processor = build("clip")
+    similarity = ImageTextSimilarity(model, processor, ["a heart"])
+    model.set_attn_implementation("eager")
+    model.text_model.set_attn_implementation("sdpa")
+    parts = model, model.vision_model, model.text_model
+    before = [part.config._attn_implementation for part in parts]
+    assert before == ["eager", "eager", "sdpa"]
+    GenericAttention(similarity, similarity).attribute(torch.randn(1, 3, 32, 32), target=0)
+    assert [part.config._attn_implementation for part in parts] == before

@@ -105,3 +105,20 @@ def test_on_clip_it_sums_to_the_fall():
 def test_bad_arguments(model, x, options, words):
     with pytest.raises(ValueError, match=words):
         MFABA(model, model[1]).attribute(x, target=0, **options)
+
+
+def test_a_gradient_step_is_never_longer_than_asked():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.seen = nn.Linear(3, 4), []
+
+        def forward(self, x):
+            z = self.layer(x)
+            self.seen.append(z.detach())
+            return 1e-24 * z.tanh().sum(1)
+
+    model = Model()
+    MFABA(model, model.layer).attribute(torch.randn(2, 3), step="gradient", n_steps=2)
+    moved = max((z - model.seen[0]).norm(dim=1).max().item() for z in model.seen)
+    assert moved <= 2 * 0.01 * (1 + 1e-4)

@@ -132,8 +132,9 @@ def _downhill(gradients: tuple[Tensor, ...], step_size: float, step: str) -> tup
     """Returns one step against the gradient, for each row by itself."""
     if step == "sign":
         return tuple(-step_size * part.sign() for part in gradients)
-    squares = torch.stack([part.flatten(1).square().sum(1) for part in gradients]).sum(0)
-    length = squares.sqrt().clamp(min=torch.finfo(squares.dtype).tiny)
-    return tuple(
-        -step_size * part / length.reshape(-1, *[1] * (part.ndim - 1)) for part in gradients
-    )
+    largest = torch.stack([part.flatten(1).abs().amax(1) for part in gradients]).amax(0)
+    largest = largest.where(largest > 0, 1.0)  # squares of small gradients would underflow
+    units = tuple(part / largest.reshape(-1, *[1] * (part.ndim - 1)) for part in gradients)
+    squares = torch.stack([part.flatten(1).square().sum(1) for part in units]).sum(0)
+    length = squares.sqrt().clamp(min=1.0)  # at least 1, but for a gradient of zero
+    return tuple(-step_size * part / length.reshape(-1, *[1] * (part.ndim - 1)) for part in units)

@@ -12,7 +12,6 @@ from captum._utils.common import (
     _expand_additional_forward_args,
     _expand_target,
     _format_additional_forward_args,
-    _run_forward,
 )
 from captum._utils.typing import TargetType
 from captum.attr._utils.attribution import LayerAttribution, PerturbationAttribution
@@ -24,7 +23,7 @@ from tqdm.auto import tqdm
 from captum_mi._checks import check_positive
 from captum_mi._nested import at_least_single
 from captum_mi._recorder import warn_if_training
-from captum_mi._suffix import LayerSuffix
+from captum_mi._suffix import LayerSuffix, check_output
 from captum_mi.attr._layers import explain_layers
 from captum_mi.attr._scores import target_scores
 
@@ -193,7 +192,8 @@ class RISE(LayerAttribution, PerturbationAttribution):  # type: ignore[misc]
 
         def score(masked: Tensor, copies: int) -> Tensor:
             arguments = _expand_additional_forward_args(additional, copies, ExpansionTypes.repeat)
-            output = _run_forward(self.forward_func, masked, None, arguments)
+            output = self.forward_func(masked, *(arguments or ()))
+            check_output(output, (masked,))
             return target_scores(output, _expand_target(target, copies))
 
         return values.detach().clone(), score
