@@ -255,11 +255,11 @@ def _layer(model: nn.Module, layer: object) -> nn.Module:
 def _as_map(attribution: Tensor, x: Tensor, model: nn.Module, *, of_layer: bool) -> Tensor:
     """Sums the channels and brings the map to the places of the input, (B, 1, ...)."""
     if x.ndim == 4:
-        patches = any(
-            isinstance(part, nn.Conv2d) and part.kernel_size == part.stride != (1, 1)
-            for part in model.modules()
-        )
-        return maps.image_map(attribution, x.shape[-2:], model=model if patches else None)
+        try:
+            maps.patch_size(model)
+        except ValueError:  # no patches: the grid follows from the sizes
+            return maps.image_map(attribution, x.shape[-2:])
+        return maps.image_map(attribution, x.shape[-2:], model=model)
     if of_layer and attribution.shape[1] == x.shape[2]:
         return attribution.sum(-1)[:, None]
     summed = attribution.sum(1, keepdim=True)

@@ -5,6 +5,7 @@ import torch
 from families import build
 from torch import nn
 
+from captum_mi._suffix import record
 from captum_mi.attr import MFABA
 from captum_mi.models import ImageTextSimilarity, blocks
 
@@ -86,11 +87,16 @@ def test_on_clip_it_sums_to_the_fall():
     similarity = ImageTextSimilarity(clip, processor, ["a red circle"]).double()
     layer = blocks(clip)[2]
     pixels = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    found = MFABA(similarity, layer).attribute(
-        pixels, target=0, n_steps=40, step_size=1e-3, step="gradient"
-    )
-    assert found.shape == (2, 17, 32)
-    assert (found.sum((1, 2)) > 0).all()
+    settings = {"n_steps": 20, "step_size": 1e-3, "step": "gradient"}
+    found = MFABA(similarity, layer).attribute(pixels, target=0, **settings)
+    for i in range(2):
+        (suffix,) = record(similarity, [layer], pixels[i : i + 1])
+        (latent,) = suffix.latent
+        expected, end = attack(suffix, latent, 0, rule="trapezoid", **settings)
+        torch.testing.assert_close(found[i : i + 1], expected, atol=1e-9, rtol=1e-5)
+        fall = float(suffix(latent)[0, 0] - suffix(end)[0, 0])
+        assert fall > 0
+        assert float(found[i].sum()) == pytest.approx(fall, rel=1e-4)
 
 
 @pytest.mark.parametrize(
