@@ -27,7 +27,7 @@ CHANNELS = (4, 8)  # of the first blocks; further ones have the last number
 HIDDEN = 64
 LEAST_SAMPLES = 20
 VALIDATION = 0.1  # share of the samples
-CHECK_EVERY = 50  # steps
+CHECKS = 24  # of the held-out error, in a whole training
 WARM_UP = 0.1  # share of the steps
 CHUNK = 1024
 
@@ -155,7 +155,7 @@ class Autoencoder(Compressor):
         learning_rate: the highest, after a tenth of the steps.
         input_noise: deviation of the noise on the scaled input, whose range is 0 to 1.
         code_noise: deviation of the noise on the code, whose range is -1 to 1.
-        patience: checks of the held-out error, one every 50 steps, without progress before
+        patience: checks of the held-out error, 24 in ``steps`` steps, without progress before
             training stops.
         seed: of weights, batches and noise; the global random state is left as it was.
 
@@ -175,7 +175,7 @@ class Autoencoder(Compressor):
     _: KW_ONLY
     steps: int = 1200
     batch_size: int = 256
-    learning_rate: float = 5e-3
+    learning_rate: float = 1e-2
     input_noise: float = 0.1
     code_noise: float = 0.02
     patience: int = 10
@@ -278,6 +278,7 @@ class Autoencoder(Compressor):
         self.history = []
         best, weights = math.inf, network.state_dict()
         best_step = 0
+        interval = max(1, self.steps // CHECKS)
         shape = (min(self.batch_size, len(samples)),)
         progress = trange(1, self.steps + 1, desc="autoencoder", leave=False, delay=2)
         for step in progress:
@@ -289,14 +290,14 @@ class Autoencoder(Compressor):
             torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
-            if step % CHECK_EVERY and step != self.steps:
+            if step % interval and step != self.steps:
                 continue
             error = network.error(held_out)
             self.history.append((step, error))
             progress.set_postfix(error=f"{error:.4f}", refresh=False)
             if error < best:
                 best, best_step, weights = error, step, copy.deepcopy(network.state_dict())
-            elif step - best_step >= self.patience * CHECK_EVERY:
+            elif step - best_step >= self.patience * interval:
                 break
         if not math.isfinite(best):
             raise ValueError(
