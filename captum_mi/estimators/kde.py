@@ -39,7 +39,10 @@ class KernelDensity(EntropyEstimator):
     Args:
         bandwidth: ``"ml"`` maximises the mean of :math:`\log \hat p(x_i)`; ``"lse"`` minimises the
             integrated squared error of the density, up to a constant, by least squares
-            cross-validation; a number is taken as it is, in units of the whitened samples.
+            cross-validation; a number is taken as it is, in units of the whitened samples. Squared
+            errors hardly count where samples are sparse: where the density varies much, as that of
+            strongly dependent codes does, ``"lse"`` is so narrow that sparse samples of (X, Y) give
+            entropies of hundreds of nats, and the mutual information falls far below zero.
         whiten: map the samples to covariance I first, see :class:`EntropyEstimator`.
 
     Source: Butakov et al. 2024, "Information bottleneck analysis of deep neural networks via lossy
