@@ -151,8 +151,8 @@ def uncompressed(folder: Path, *, quick: bool = False) -> list[Row]:
                         x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
                     nested = Compressed(estimator, x=compressor, y=compressor)
                     squares.append((nested.estimate(x, y).value - kappa) ** 2)
-                error = sum(squares) / len(squares)
-                rows.append({"size": size, "code": code, "estimator": name, "mse": error})
+                row = {"size": size, "code": code, "estimator": name, "samples": spent.samples}
+                rows.append({**row, "mse": sum(squares) / len(squares)})
     return _written(rows, folder / "table2", _bars)
 
 
@@ -249,6 +249,7 @@ def _estimates(
                             "size": size or "",
                             "code": code,
                             "estimator": name,
+                            "samples": effort.samples,
                             "truth": float(kappa),
                             "estimate": estimate.value,
                             "std_error": estimate.std_error,
@@ -287,6 +288,15 @@ def _curve(axes: Axes, rows: list[Row], label: str, colour: str) -> None:
     )
 
 
+def _explained(figure: Figure, rows: list[Row]) -> None:
+    """Says above the panels what a point is."""
+    figure.suptitle(
+        f"{rows[0]['samples']:,} pairs a point; each point rotates the normals behind its images"
+        " at random anew; bars: 95 % intervals of sampling",
+        fontsize="medium",
+    )
+
+
 def _diagonal(axes: Axes, rows: list[Row], title: str) -> None:
     most = max(row["truth"] for row in rows)
     axes.plot([0, most], [0, most], color="black", linestyle="--", linewidth=1, label="truth")
@@ -311,8 +321,10 @@ def _panels(rows: list[Row]) -> Figure:
             least = min(here, key=lambda row: float(row["estimate"]))
             if least["estimate"] < LOWEST:
                 text = f"{least['estimator']} falls to {least['estimate']:.1f}"
-                axes.text(0.98, 0.03, text, ha="right", transform=axes.transAxes)
+                box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+                axes.text(0.98, 0.03, text, ha="right", transform=axes.transAxes, bbox=box)
     grid[0, 0].legend()
+    _explained(figure, rows)
     return figure
 
 
@@ -327,6 +339,7 @@ def _by_code(rows: list[Row]) -> Figure:
         size = here[0]["size"]
         _diagonal(axes, here, f"{kind} {size}x{size}, WKL" if size else f"{kind}, WKL")
         axes.legend()
+    _explained(figure, rows)
     return figure
 
 
@@ -342,8 +355,11 @@ def _bars(rows: list[Row]) -> Figure:
         mine = [row for row in rows if row["estimator"] == name]
         places = [groups.index((row["code"], row["size"])) + shift * width for row in mine]
         axes.bar(places, [row["mse"] for row in mine], width, label=name, color=colour)
-    labels = [f"{code} {size}x{size}" for code, size in groups]
+    samples = {(row["code"], row["size"]): row["samples"] for row in rows}
+    labels = [f"{code} {size}x{size}\n{samples[code, size]:,} pairs" for code, size in groups]
     axes.set_xticks([i + 0.4 - width / 2 for i in range(len(groups))], labels)
-    axes.set_title("2-D Gaussians: raw images, and two principal components")
+    axes.set_title(
+        "2-D Gaussians: raw images (too many dimensions for WKL), and two principal components"
+    )
     axes.legend()
     return figure
