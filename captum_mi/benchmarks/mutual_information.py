@@ -359,7 +359,9 @@ def _bars(rows: list[Row]) -> Figure:
     labels = [f"{code} {size}x{size}\n{samples[code, size]:,} pairs" for code, size in groups]
     axes.set_xticks([i + 0.4 - width / 2 for i in range(len(groups))], labels)
     axes.set_title(
-        "2-D Gaussians: raw images (too many dimensions for WKL), and two principal components"
+        "2-D Gaussians: raw images, and two principal components\n"
+        "(raw images have too many dimensions for WKL)",
+        fontsize="medium",
     )
     axes.legend()
     return figure
