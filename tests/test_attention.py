@@ -1,6 +1,7 @@
 """Attention methods against explicit matrices and the attentions that Hugging Face returns."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -122,10 +123,15 @@ def eager(model, tower, inputs, score):
     def capture(_module, _args, output):
         found.append(output[1])
 
-    handles = [block.self_attn.register_forward_hook(capture) for block in encoder.encoder.layers]
-    gradients = torch.autograd.grad(score(inputs), found)
-    for handle in handles:
-        handle.remove()
+    def ask(_module, args, kwargs):  # transformers below 5 returns attentions on request only
+        return args, {**kwargs, "output_attentions": True}
+
+    with ExitStack() as stack:
+        for block in encoder.encoder.layers:
+            hook = block.self_attn.register_forward_pre_hook(ask, with_kwargs=True)
+            stack.callback(hook.remove)
+            stack.callback(block.self_attn.register_forward_hook(capture).remove)
+        gradients = torch.autograd.grad(score(inputs), found)
     return [part.detach() for part in found], gradients
 
 
@@ -303,8 +309,7 @@ def test_training_mode_warns():
 def test_towers_are_restored_when_the_layer_holds_the_whole_model():
     model, processor = build("clip")
     similarity = ImageTextSimilarity(model, processor, ["a heart"])
-    model.set_attn_implementation("eager")
-    model.text_model.set_attn_implementation("sdpa")
+    model.set_attn_implementation({"": "eager", "vision_config": "eager", "text_config": "sdpa"})
     parts = model, model.vision_model, model.text_model
     before = [part.config._attn_implementation for part in parts]
     assert before == ["eager", "eager", "sdpa"]

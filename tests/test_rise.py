@@ -8,7 +8,7 @@ import pytest
 import torch
 from families import build
 from scipy.stats import chisquare
-from test_suffix import replaced
+from test_suffix import latent_of, replaced
 from torch import nn
 
 from captum_mi.attr import RISE
@@ -375,14 +375,10 @@ def test_blocks_of_an_image_tower_are_masked_token_by_token():
     x = torch.randn(2, 3, 32, 32)
     found = RISE(similarity, layer).attribute(x, target=[0, 1], n_masks=40, seed=2)
     masks, _ = masks_of((17, 32), n_masks=40, seed=2)
-    seen = []
-    handle = layer.register_forward_hook(lambda _m, _a, output: seen.append(output))
-    with torch.no_grad():
-        similarity(x)
-    handle.remove()
+    value = latent_of(similarity, layer, x)
     scores = torch.stack(
         [
-            replaced(similarity, layer, (x,), seen[0] * mask)[[0, 1], [0, 1]]
+            replaced(similarity, layer, (x,), value * mask)[[0, 1], [0, 1]]
             for mask in torch.from_numpy(masks).float()
         ]
     ).detach()

@@ -18,8 +18,9 @@ def by_hand(similarity, layer, inputs, target, *, prefix, elementwise, relu=True
     handle = layer.register_forward_hook(lambda _m, _a, output: values.append(output))
     scores = similarity(inputs)[:, target]
     handle.remove()
-    (gradient,) = torch.autograd.grad(scores.sum(), values)
-    a, g = values[0].detach()[:, prefix:], gradient[:, prefix:]
+    value = values[0] if isinstance(values[0], torch.Tensor) else values[0][0]
+    (gradient,) = torch.autograd.grad(scores.sum(), value)
+    a, g = value.detach()[:, prefix:], gradient[:, prefix:]
     weights = g if elementwise else g.mean(1, keepdim=True)
     found = (weights * a).sum(-1, keepdim=True)
     found = found.relu() if relu else found

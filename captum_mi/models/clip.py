@@ -212,7 +212,11 @@ def tokenize(model: Any, processor: Any, texts: Sequence[str]) -> dict[str, Tens
 def token_embedding(model: Any) -> nn.Module:  # noqa: ANN401
     """Returns the module that embeds the tokens of an image-text model's texts."""
     tower = next(getattr(model, name) for name in TOWERS["text"] if hasattr(model, name))
-    embedding: nn.Module = tower.get_input_embeddings()
+    # Below transformers 5 some text towers are no models of their own.
+    is_model = hasattr(tower, "get_input_embeddings")
+    embedding: nn.Module = (
+        tower.get_input_embeddings() if is_model else tower.embeddings.token_embedding
+    )
     return embedding
 
 
