@@ -52,6 +52,11 @@ def is_additive_mask(tensor: Tensor) -> bool:
     return bool(tensor.amin() <= torch.finfo(tensor.dtype).min / 2)
 
 
+def is_open_mask(tensor: Tensor) -> bool:
+    """Whether a tensor looks like an attention mask that hides nothing: zeros, (B, 1, T, T)."""
+    return tensor.ndim == 4 and tensor.shape[1] == 1 and not tensor.any()
+
+
 def at_least_single(tensor: Tensor) -> Tensor:
     """Widens half precision to float32; keeps float32 and float64."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -240,6 +240,36 @@ def test_additive_attention_mask_is_no_latent():
     assert [tensor.shape for tensor in suffix.latent] == [(3, 9, 32)]
 
 
+class Masked(nn.Module):
+    """A block that takes its additive mask by position, as those of transformers 4 do."""
+
+    def forward(self, x, mask):
+        return x + nn.functional.scaled_dot_product_attention(x, x, x, mask[:, 0])
+
+
+@pytest.mark.parametrize("hidden", [0, 2])
+def test_a_mask_is_no_latent_whether_it_hides_or_not(hidden):
+    block = Masked()
+    mask = torch.zeros(3, 1, 5, 5)
+    mask[..., 5 - hidden :] = -torch.inf
+
+    def model(x):
+        return block(x.tanh(), mask[: len(x)]).sum((1, 2))
+
+    x = torch.randn(3, 5, 4)
+    suffix = record(model, [block], (x,), at_input=True)[0]
+    assert [tensor.shape for tensor in suffix.latent] == [(3, 5, 4)]
+    torch.testing.assert_close(suffix(suffix.latent[0] / 2), block(x.tanh() / 2, mask).sum((1, 2)))
+
+
+def test_a_black_image_is_latent():
+    layer = nn.Conv2d(1, 2, 3)
+    suffix = record(
+        lambda x: layer(x).sum((2, 3)), [layer], (torch.zeros(2, 1, 5, 5),), at_input=True
+    )[0]
+    assert [tensor.shape for tensor in suffix.latent] == [(2, 1, 5, 5)]
+
+
 class InPlaceSkip(nn.Module):
     """A module before the layer changes its argument, which is used again behind the layer."""
 
