@@ -42,7 +42,7 @@ def main() -> None:
     fast.add_argument("--runs", type=int, default=7, help="timed runs of each (default: 7)")
     fast.set_defaults(run=_speed)
     known = commands.add_parser("mi", help="do estimates meet a known mutual information?")
-    known.add_argument("--quick", action="store_true", help="3 minutes instead of an hour")
+    known.add_argument("--quick", action="store_true", help="2 minutes instead of 15")
     known.add_argument("--only", choices=FIGURES, help="one figure or table (default: all)")
     known.add_argument(
         "--out",
