@@ -108,8 +108,9 @@ class EntropyEstimator(MutualInformationEstimator):
 
     A subclass gives :math:`-\log p(x_i)` at each sample. The differences are taken sample by
     sample, which is what the standard error needs: errors common to the entropies cancel. It takes
-    the terms for independent; those of nearest neighbours are not quite, and their true error was
-    up to a quarter larger on normals of 2 + 2 dimensions.
+    the terms for independent; those of nearest neighbours are not quite: on normals of 2 + 2
+    dimensions their true error was 1.15 to 1.35 times as large, and 95 % intervals covered about
+    90 % of draws.
 
     Attributes:
         whiten: whether X, Y and (X, Y) are first mapped to covariance I, each by its own, and half
