@@ -9,7 +9,7 @@ from scipy.special import gamma, psi
 from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
 from sklearn.neighbors import NearestNeighbors
 
-from captum_mi.estimators import KSG, KozachenkoLeonenko, WeightedKozachenkoLeonenko
+from captum_mi.estimators import KSG, KozachenkoLeonenko, WeightedKozachenkoLeonenko, _neighbors
 from captum_mi.estimators._neighbors import TREE_DIM, count_closer, nearest_distances
 from captum_mi.estimators.knn import neighbor_weights
 
@@ -70,6 +70,17 @@ def test_brute_force_keeps_small_distances(rng):
     near = np.vstack([samples, samples + 1e-9 * rng.standard_normal((50, 20))]) + 100
     found = nearest_distances(torch.from_numpy(near), 1).numpy()
     np.testing.assert_allclose(found, distances(near)[:, :1], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("width", "chunk"), [(7, 21), (7, 7), (50, 50), (13, 400), (64, 6400)])
+@pytest.mark.parametrize("k", [1, 20, 99])
+def test_tiles_change_nothing(width, chunk, k, rng, monkeypatch):
+    samples = torch.from_numpy(rng.standard_normal((100, 20)) + 1e3)
+    monkeypatch.setattr(_neighbors, "WIDTH", width)
+    monkeypatch.setattr(_neighbors, "CHUNK", chunk)
+    gaps = (samples[:, None] - samples).norm(dim=-1)
+    expected = gaps.sort(dim=1).values[:, 1 : k + 1]
+    torch.testing.assert_close(nearest_distances(samples, k), expected, rtol=1e-12, atol=0)
 
 
 def test_all_others_are_neighbors(rng):

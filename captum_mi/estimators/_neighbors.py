@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 TREE_DIM = 15  # above it a tree visits most of its leaves
 LEAF_SIZE = 32
 CHUNK = 2**19  # entries of a block of distances
+WIDTH = 2**14  # columns of a block of products: a few rows against all samples spoil the cache
 SPARE = 8  # more candidates than neighbours, against the rounding of products
 
 
@@ -84,9 +85,12 @@ def count_closer(samples: Tensor, radius: Tensor) -> Tensor:
 
 
 def _chunks(samples: Tensor) -> Iterator[slice]:
-    size = max(1, CHUNK // len(samples))
-    for start in range(0, len(samples), size):
-        yield slice(start, min(start + size, len(samples)))
+    return _slices(len(samples), max(1, CHUNK // len(samples)))
+
+
+def _slices(length: int, size: int) -> Iterator[slice]:
+    for start in range(0, length, size):
+        yield slice(start, min(start + size, length))
 
 
 # Blocks are of one memory, or at least nothing made between them outlives them: else they leave
@@ -99,13 +103,23 @@ def _nearest_euclidean(samples: Tensor, distances: Tensor) -> None:
     n_candidates = min(k + SPARE, n_samples - 1)
     centred = samples - samples.mean(dim=0)
     squares = (centred**2).sum(dim=1)
-    memory = samples.new_empty(min(n_samples, max(1, CHUNK // n_samples)), n_samples)
-    for rows in _chunks(samples):
-        # |q - s|^2 without |q|^2, which does not change the order.
-        scores = memory[: rows.stop - rows.start]
-        torch.addmm(squares, centred[rows], centred.T, alpha=-2, out=scores)
-        _leave_out(scores, rows)
-        candidates = scores.topk(n_candidates, largest=False, sorted=False).indices
+    width = min(n_samples, WIDTH)
+    memory = samples.new_empty(CHUNK)
+    for rows in _slices(n_samples, CHUNK // width):
+        n_rows = rows.stop - rows.start
+        best = samples.new_full((n_rows, n_candidates), math.inf)
+        candidates = torch.zeros_like(best, dtype=torch.int64)
+        for columns in _slices(n_samples, width):
+            n_columns = columns.stop - columns.start
+            # |q - s|^2 without |q|^2, which does not change the order.
+            scores = memory[: n_rows * n_columns].view(n_rows, n_columns)
+            torch.addmm(squares[columns], centred[rows], centred[columns].T, alpha=-2, out=scores)
+            _leave_out(scores, rows.start - columns.start)
+            near = scores.topk(min(n_candidates, n_columns), largest=False, sorted=False)
+            merged = torch.cat([best, near.values], dim=1)
+            best, places = merged.topk(n_candidates, largest=False, sorted=False)
+            found = torch.cat([candidates, near.indices + columns.start], dim=1)
+            candidates = found.gather(1, places)
         gaps = torch.linalg.vector_norm(samples[candidates] - samples[rows, None], dim=-1)
         distances[rows] = gaps.topk(k, largest=False).values
 
@@ -113,10 +127,10 @@ def _nearest_euclidean(samples: Tensor, distances: Tensor) -> None:
 def _nearest_maximum(samples: Tensor, distances: Tensor) -> None:
     for rows in _chunks(samples):
         gaps = torch.cdist(samples[rows], samples, p=math.inf)
-        _leave_out(gaps, rows)
+        _leave_out(gaps, rows.start)
         distances[rows] = gaps.topk(distances.shape[1], largest=False).values
 
 
-def _leave_out(block: Tensor, rows: slice) -> None:
-    """Puts each sample infinitely far from itself, in a block (B, N) of these rows."""
-    block.diagonal(rows.start).fill_(math.inf)
+def _leave_out(block: Tensor, offset: int) -> None:
+    """Puts each sample infinitely far from itself: entries (i, i + offset) of a block, if any."""
+    block.diagonal(offset).fill_(math.inf)
