@@ -52,9 +52,14 @@ def is_additive_mask(tensor: Tensor) -> bool:
     return bool(tensor.amin() <= torch.finfo(tensor.dtype).min / 2)
 
 
-def is_open_mask(tensor: Tensor) -> bool:
-    """Whether a tensor looks like an attention mask that hides nothing: zeros, (B, 1, T, T)."""
-    return tensor.ndim == 4 and tensor.shape[1] == 1 and not tensor.any()
+def is_open_mask(tensor: Tensor, tokens: Tensor) -> bool:
+    """Whether a tensor is a mask (B, 1, T, T) of tokens (B, T, D) that hides none of them."""
+    return (
+        tokens.ndim == 3
+        and tensor.ndim == 4
+        and tensor.shape[1:] == (1, tokens.shape[1], tokens.shape[1])
+        and not tensor.any()
+    )
 
 
 def at_least_single(tensor: Tensor) -> Tensor:

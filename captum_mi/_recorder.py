@@ -81,8 +81,9 @@ class LayerTrace:
         found = _nested.floating(args) or _nested.floating(values)
         tensors = tuple(_nested.tensors(values))
         latent = [i for i in found if not _nested.is_additive_mask(tensors[i])]
-        others = [i for i in latent[1:] if not _nested.is_open_mask(tensors[i])]
-        self.positions = (*latent[:1], *others)
+        self.positions = tuple(
+            i for i in latent if not _nested.is_open_mask(tensors[i], tensors[latent[0]])
+        )
 
 
 class Recorder:

@@ -270,6 +270,18 @@ def test_a_black_image_is_latent():
     assert [tensor.shape for tensor in suffix.latent] == [(2, 1, 5, 5)]
 
 
+@pytest.mark.parametrize("fill", [0.0, 1.0])
+def test_a_second_image_is_latent_whatever_it_shows(fill):
+    class Sum(nn.Module):
+        def forward(self, a, b):
+            return 2 * a + b * a
+
+    layer = Sum()
+    images = torch.randn(2, 1, 5, 5), torch.full((2, 1, 5, 5), fill)
+    suffix = record(lambda a, b: layer(a, b).sum((2, 3)), [layer], images, at_input=True)[0]
+    assert len(suffix.latent) == 2
+
+
 class InPlaceSkip(nn.Module):
     """A module before the layer changes its argument, which is used again behind the layer."""
 
