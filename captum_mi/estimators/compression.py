@@ -113,8 +113,9 @@ class PCA(Compressor):
         mean = samples.mean(0)
         _, scales, axes = torch.linalg.svd(samples - mean, full_matrices=False)
         rounding = torch.finfo(torch.float32 if _is_single(x) else torch.float64).eps
-        largest_value = float(samples.abs().max())
-        least = rounding * max(samples.shape) * max(float(scales[0]), largest_value)
+        # The largest singular value of entries that are noise, with a margin.
+        least = rounding * float(samples.abs().max()) * sum(math.sqrt(n) for n in samples.shape)
+        least += torch.finfo(torch.float64).eps * max(samples.shape) * float(scales[0])
         rank = int((scales > least).sum())
         if rank < self.n:
             raise ValueError(
@@ -155,8 +156,8 @@ class Autoencoder(Compressor):
         learning_rate: the highest, after a tenth of the steps.
         input_noise: deviation of the noise on the scaled input, whose range is 0 to 1.
         code_noise: deviation of the noise on the code, whose range is -1 to 1.
-        patience: checks of the held-out error, 24 in ``steps`` steps, without progress before
-            training stops.
+        patience: checks of the held-out error, at most 24 in ``steps`` steps, without progress
+            before training stops.
         seed: of weights, batches and noise; the global random state is left as it was.
 
     Attributes:
@@ -199,7 +200,7 @@ class Autoencoder(Compressor):
 
     def fit(self, x: Samples) -> Autoencoder:
         """Trains a new network on samples, at least 20, on their device."""
-        samples = _finite(x).float()
+        samples = _finite(x).double()
         if len(samples) < LEAST_SAMPLES:
             raise ValueError(
                 f"`x` must hold at least {LEAST_SAMPLES} samples to train on, got {len(samples)}"
@@ -221,14 +222,14 @@ class Autoencoder(Compressor):
         network = self._ready()
         samples = _finite(x)
         _check_shape(samples, network.shape)
-        batches = torch.split(samples.to(network.low), CHUNK)
-        return torch.cat([network.encode(batch) for batch in batches]).to(samples.device).double()
+        codes = [network.encode(batch.to(network.low)) for batch in torch.split(samples, CHUNK)]
+        return torch.cat(codes).to(samples.device).double()
 
     def reconstruct(self, x: Samples) -> Tensor:
         """Samples redrawn from their codes, (N, ...), float64, on the device of ``x``."""
         network = self._ready()
         codes = self.transform(x)
-        batches = torch.split(codes.to(network.low), CHUNK)
+        batches = torch.split(codes.to(network.low.device).float(), CHUNK)
         return torch.cat([network.decode(batch.tanh()) for batch in batches]).to(codes)
 
     def save(self, path: str | Path) -> None:
@@ -278,7 +279,7 @@ class Autoencoder(Compressor):
         self.history = []
         best, weights = math.inf, network.state_dict()
         best_step = 0
-        interval = max(1, self.steps // CHECKS)
+        interval = math.ceil(self.steps / CHECKS)
         shape = (min(self.batch_size, len(samples)),)
         progress = trange(1, self.steps + 1, desc="autoencoder", leave=False, delay=2)
         for step in progress:
@@ -322,7 +323,8 @@ class _Network(nn.Module):
         self.is_image = len(shape) > 1
         build = _convolutional if self.is_image else _dense
         self.encoder, self.decoder = build(shape, n)
-        per_channel = torch.zeros((*shape[:-2], 1, 1) if self.is_image else shape)
+        size = (*shape[:-2], 1, 1) if self.is_image else shape
+        per_channel = torch.zeros(size, dtype=torch.float64)  # far from zero float32 has no digits
         self.register_buffer("low", per_channel)
         self.register_buffer("span", torch.ones_like(per_channel))
 
@@ -340,8 +342,8 @@ class _Network(nn.Module):
         self.span.copy_(torch.where(span > 0, span, 1.0).reshape(self.low.shape))
 
     def scaled(self, samples: Tensor) -> Tensor:
-        """Samples in [0, 1], images with a channel axis."""
-        scaled = (samples - self.low) / self.span
+        """Samples in [0, 1], float32, images with a channel axis."""
+        scaled = ((samples - self.low) / self.span).float()
         return scaled.unsqueeze(1) if len(self.shape) == 2 else scaled
 
     def redraw(self, code: Tensor) -> Tensor:
