@@ -83,6 +83,14 @@ def test_tiles_change_nothing(width, chunk, k, rng, monkeypatch):
     torch.testing.assert_close(nearest_distances(samples, k), expected, rtol=1e-12, atol=0)
 
 
+def test_a_far_sample_spoils_no_other_neighbors(rng):
+    samples = rng.standard_normal((600, 16))
+    samples[0, 0] = 1e11
+    expected = NearestNeighbors(n_neighbors=3, algorithm="kd_tree").fit(samples).kneighbors()[0]
+    found = nearest_distances(torch.from_numpy(samples), 3)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_all_others_are_neighbors(rng):
     for dim in DIMS:
         samples = torch.from_numpy(rng.standard_normal((6, dim)))

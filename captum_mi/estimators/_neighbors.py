@@ -101,7 +101,7 @@ def _nearest_euclidean(samples: Tensor, distances: Tensor) -> None:
     """Candidates by matrix products, their distances by differences, free of cancellation."""
     n_samples, k = distances.shape
     n_candidates = min(k + SPARE, n_samples - 1)
-    centred = samples - samples.mean(dim=0)
+    centred = samples - samples.median(dim=0).values  # which a far sample does not move
     squares = (centred**2).sum(dim=1)
     width = min(n_samples, WIDTH)
     memory = samples.new_empty(CHUNK)
