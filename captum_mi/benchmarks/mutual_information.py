@@ -291,8 +291,8 @@ def _curve(axes: Axes, rows: list[Row], label: str, colour: str) -> None:
 def _explained(figure: Figure, rows: list[Row]) -> None:
     """Says above the panels what a point is."""
     figure.suptitle(
-        f"{rows[0]['samples']:,} pairs a point; each point rotates the normals behind its images"
-        " at random anew; bars: 95 % intervals of sampling",
+        f"{rows[0]['samples']:,} pairs a point; normals behind images are rotated at random anew"
+        " for each point; bars: 95 % intervals of sampling",
         fontsize="medium",
     )
 
