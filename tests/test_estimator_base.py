@@ -133,7 +133,7 @@ def test_bad_labels(estimator, rng):
         estimator.estimate_discrete(x, np.arange(39) % 2)
     with pytest.raises(ValueError, match=r"`labels` must be \(40,\).*got shape \(40, 2\)"):
         estimator.estimate_discrete(x, x)
-    with pytest.raises(ValueError, match="`labels` must not be NaN, got 40"):
+    with pytest.raises(ValueError, match="`labels` must not be missing, got 40 NaN or None"):
         estimator.estimate_discrete(x, np.full(40, np.nan))
     rare = np.array(["rare"] + ["common"] * 39)
     with pytest.raises(ValueError, match=r"`x\[labels == 'rare'\]` must hold at least .*got 1;"):
@@ -275,3 +275,51 @@ def test_label_rows():
 def test_as_samples_copies_nothing_it_can_share():
     tensor = torch.randn(4, 2, dtype=torch.float64)
     assert as_samples("x", tensor).data_ptr() == tensor.data_ptr()
+
+
+@pytest.mark.parametrize("labels", [["a", None], ["a", math.nan], ["2020-01-01", "NaT"]])
+def test_missing_labels(labels):
+    kind = "datetime64[D]" if "NaT" in labels else object
+    with pytest.raises(ValueError, match="`labels` must not be missing, got 20 NaN or None"):
+        label_rows(np.array(labels * 20, dtype=kind), 40)
+
+
+def test_labels_of_several_kinds():
+    with pytest.raises(ValueError, match="`labels` must be of one kind that sorts"):
+        label_rows(np.array(["a", 1] * 20, dtype=object), 40)
+
+
+def test_masked_entries(rng):
+    x = np.ma.masked_greater(rng.standard_normal(50), 1)
+    with pytest.raises(ValueError, match="`x` must not have masked entries; drop such rows"):
+        as_samples("x", x)
+
+
+def test_jitter_is_no_stream_of_the_callers():
+    torch.manual_seed(0)
+    x, y = torch.randn(2000, 2, dtype=torch.float64).unbind(dim=1)
+    found = jittered(torch.stack([x, y], dim=1), 1.0)
+    noise = found - torch.stack([x - x.mean(), y - y.mean()], dim=1)
+    assert abs(np.corrcoef(x, noise[:, 0])[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize("estimator", ENTROPY_ESTIMATORS, ids=repr)
+@pytest.mark.parametrize(
+    "tie",
+    [lambda column: column > 0, lambda column: column.clip(0), lambda column: (3 * column).round()],
+)
+def test_a_tied_column_warns_beside_others(estimator, tie, rng):
+    x = rng.standard_normal((400, 2))
+    y = x[:, 1] + rng.standard_normal(400)
+    x[:, 0] = tie(x[:, 0])
+    match = "`x` has columns of few or often repeated values, 0, which have no density"
+    with pytest.warns(UserWarning, match=match):
+        estimator.estimate(x, y)
+    with pytest.warns(UserWarning, match=match):
+        estimator.estimate_discrete(x, y > 0)
+
+
+def test_values_rounded_finely_do_not_warn(rng, recwarn):
+    x = rng.standard_normal((2000, 2)).round(3)
+    WeightedKozachenkoLeonenko().estimate(x, x + rng.standard_normal((2000, 2)))
+    assert not recwarn.list

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     Samples: TypeAlias = ArrayLike | Tensor
 
 
+NOISE_SEED = 1_894_375_621  # of jitter; one that samples were drawn with would give them back
+FEW = 0.1  # distinct values of a column, or repetitions of one, as a share of the samples
+
+
 def as_samples(name: str, value: Samples) -> Tensor:
     """Returns ``value`` as (N, d) float64, on its device if it is a tensor.
 
@@ -59,6 +63,8 @@ def as_samples(name: str, value: Samples) -> Tensor:
 
 def from_array(name: str, value: ArrayLike) -> Tensor:
     """Returns numbers as a float64 (or complex) tensor."""
+    if np.ma.is_masked(value):
+        raise ValueError(f"`{name}` must not have masked entries; drop such rows")
     array = np.asarray(value)
     if array.dtype.kind not in "biufc":
         raise ValueError(f"`{name}` must hold numbers, got an array of {array.dtype}")
@@ -124,9 +130,13 @@ def label_rows(labels: Samples, n_samples: int) -> dict[Hashable, Tensor]:
         raise ValueError(
             f"`labels` must be ({n_samples},), one for each sample of `x`, got shape {array.shape}"
         )
-    if array.dtype.kind == "f" and np.isnan(array).any():
-        raise ValueError(f"`labels` must not be NaN, got {int(np.isnan(array).sum())} of them")
-    values, inverse = np.unique(array.ravel(), return_inverse=True)
+    missing = (array != array) | (array == None)  # noqa: E711, element by element
+    if missing.any():
+        raise ValueError(f"`labels` must not be missing, got {int(missing.sum())} NaN or None")
+    try:
+        values, inverse = np.unique(array.ravel(), return_inverse=True)
+    except TypeError as error:
+        raise ValueError(f"`labels` must be of one kind that sorts ({error})") from error
     return {
         value: torch.from_numpy(np.flatnonzero(inverse == index))
         for index, value in enumerate(values.tolist())
@@ -143,13 +153,24 @@ def jittered(samples: Tensor, scale: float) -> Tensor:
     if scale == 0:
         return samples
     samples = samples - samples.mean(dim=0)  # far from zero the noise would be rounded away
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(NOISE_SEED)
     noise = torch.randn(samples.shape, generator=generator, dtype=torch.float64)
     return samples + scale * samples.std(dim=0) * noise.to(samples.device)
 
 
 def warn_if_tied(name: str, samples: Tensor, scale: float) -> None:
-    """Warns of ties that a jitter far below the values' step breaks: entropies fall by its log."""
+    """Warns of ties that ruin entropies, in whole samples or in a column, and are not mended.
+
+    A jitter far below the values' step breaks them, but entropies fall by its logarithm.
+    """
+    tied = [column for column in _tied_columns(samples) if scale < _step(samples[:, [column]]) / 10]
+    if tied and samples.shape[1] > 1:
+        warnings.warn(
+            f"`{name}` has columns of few or often repeated values, {_listed(tied)}, which have no"
+            " density: entropies, and what is made of them, are far off. Take KSG, drop them, give"
+            " a label to `estimate_discrete`, or choose a `jitter` of about the values' step",
+            stacklevel=3,
+        )
     ties = n_duplicates(samples) if scale else 0
     if ties and scale < _step(samples) / 10:
         warnings.warn(
@@ -168,6 +189,16 @@ def _step(samples: Tensor) -> float:
         for column in samples.unbind(dim=1)
     ]
     return min(gaps)
+
+
+def _tied_columns(samples: Tensor) -> list[int]:
+    """Columns with fewer distinct values than a tenth of N, or one value in more than a tenth."""
+    n_samples = len(samples)
+    ordered = samples.sort(dim=0).values
+    distinct = (ordered[1:] != ordered[:-1]).sum(dim=0) + 1
+    run = max(int(FEW * n_samples), 2)
+    repeated = (ordered[run:] == ordered[:-run]).any(dim=0)
+    return ((distinct < FEW * n_samples) | repeated).nonzero().flatten().tolist()
 
 
 def n_duplicates(samples: Tensor) -> int:

@@ -166,7 +166,9 @@ class EntropyEstimator(MutualInformationEstimator):
         Args:
             x: (N, d).
         """
-        return Estimate.of(self._pointwise_entropy("x", jittered(as_samples("x", x), self.jitter)))
+        samples = as_samples("x", x)
+        warn_if_tied("x", samples, self.jitter)
+        return Estimate.of(self._pointwise_entropy("x", jittered(samples, self.jitter)))
 
     @abstractmethod
     def _minus_log_densities(self, spaces: Mapping[str, Tensor]) -> dict[str, Tensor]:
