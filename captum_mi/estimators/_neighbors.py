@@ -101,7 +101,8 @@ def _nearest_euclidean(samples: Tensor, distances: Tensor) -> None:
     """Candidates by matrix products, their distances by differences, free of cancellation."""
     n_samples, k = distances.shape
     n_candidates = min(k + SPARE, n_samples - 1)
-    centred = samples - samples.median(dim=0).values  # which a far sample does not move
+    middle = samples.sort(dim=0).values[n_samples // 2]  # which a far sample does not move
+    centred = samples - middle
     squares = (centred**2).sum(dim=1)
     width = min(n_samples, WIDTH)
     memory = samples.new_empty(CHUNK)
