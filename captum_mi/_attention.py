@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from types import FunctionType
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
+from captum_mi._gradient import check_gradient
+from captum_mi._hooks import in_this_thread
 from captum_mi._nested import at_least_single
-from captum_mi._recorder import as_written
+from captum_mi._recorder import AS_WRITTEN
 
 SDPA = "sdpa"
 FUSED = "scaled_dot_product_attention"
-ONE_AT_A_TIME = threading.RLock()
+_SETTING = threading.RLock()
 
 
 @contextmanager
@@ -25,9 +28,9 @@ def attention_probabilities(layer: nn.Module) -> Iterator[list[Tensor]]:
     """Collects the attention probabilities inside a layer, in the order in which they are used.
 
     While the context is open, this thread's calls of PyTorch's ``scaled_dot_product_attention``
-    inside the layer are computed step by step, and Hugging Face modules of the layer that are set
-    to another implementation use that one; both are undone at the end. Other threads that want the
-    same wait.
+    inside the layer are computed step by step; other threads do not see it. Hugging Face modules
+    of the layer that are set to another implementation use that one meanwhile, and other threads
+    that want the same wait.
 
     Args:
         layer: a module with attention inside, or a list of blocks (``nn.ModuleList``, a part of an
@@ -36,36 +39,59 @@ def attention_probabilities(layer: nn.Module) -> Iterator[list[Tensor]]:
     Yields:
         a list that fills with tensors (B, heads, T, T), float32 for half-precision models, each
         part of the graph that leads to the model's output.
+
+    Raises:
+        ValueError: while the model runs, if the attention's gradient is wanted and it runs without
+            gradients or inside activation checkpointing.
     """
-    found: list[Tensor] = []
-    depth = 0
-    thread = threading.get_ident()
-
-    def enter(*_: object) -> None:
-        nonlocal depth
-        depth += threading.get_ident() == thread
-
-    def leave(*_: object) -> None:
-        nonlocal depth
-        depth -= threading.get_ident() == thread
-
-    def attend(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
-        if not depth or threading.get_ident() != thread:
-            plain: Tensor = fused(*args, **kwargs)
-            return plain
-        mixed, probabilities = _attend(*args, **kwargs)
-        found.append(probabilities)
-        return mixed
-
-    with ONE_AT_A_TIME, ExitStack() as stack:
-        fused = getattr(functional, FUSED)
-        stack.enter_context(as_written())
+    reader = _Reader(type(layer).__name__)
+    enter = in_this_thread(lambda *_: reader.move(1))
+    leave = in_this_thread(lambda *_: reader.move(-1))
+    with _SETTING, ExitStack() as stack:
+        stack.enter_context(AS_WRITTEN)
         for block in layer if isinstance(layer, (nn.ModuleList, nn.Sequential)) else [layer]:
             stack.callback(block.register_forward_pre_hook(enter).remove)
             stack.callback(block.register_forward_hook(leave, always_call=True).remove)
             stack.enter_context(_implementation(block, SDPA))
-        stack.enter_context(mock.patch.object(functional, FUSED, attend))
-        yield found
+        stack.enter_context(reader)
+        yield reader.found
+
+
+class _Reader(TorchFunctionMode):
+    """Opens the calls of attention inside a layer, in the thread that enters it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.found: list[Tensor] = []
+        self._name = name
+        self._depth = 0
+        self._wants_gradient = torch.is_grad_enabled()
+
+    def move(self, by: int) -> None:
+        """Tells that the layer is entered (1) or left (-1)."""
+        self._depth += by
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        if self._depth and func is getattr(functional, FUSED):
+            func = self._read
+        elif self._depth and func is functional.multi_head_attention_forward:
+            # It calls the fused attention out of this mode's sight: let it call the reader.
+            opened = {**func.__globals__, FUSED: self._read}
+            func = FunctionType(func.__code__, opened, argdefs=func.__defaults__)
+        return func(*args, **(kwargs or {}))
+
+    def _read(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        if self._wants_gradient:
+            check_gradient(self._name)
+        mixed, probabilities = _attend(*args, **kwargs)
+        self.found.append(probabilities)
+        return mixed
 
 
 def _attend(

@@ -1,4 +1,7 @@
-"""Watching, replacing and skipping module calls; context managers that leave nothing behind."""
+"""Watching, replacing and skipping module calls; context managers that leave nothing behind.
+
+Everything here acts on the calls of the thread that opened it: other threads see the plain model.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,16 @@ def module_name(forward_func: Callable[..., object], layer: nn.Module) -> str:
     return type(layer).__name__
 
 
+def in_this_thread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function, doing nothing (and returning None) when another thread calls it."""
+    thread = threading.get_ident()
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        return function(*args, **kwargs) if threading.get_ident() == thread else None
+
+    return guarded
+
+
 @contextmanager
 def watch_calls(
     start: Callable[[nn.Module, tuple[Any, ...]], None],
@@ -35,26 +48,20 @@ def watch_calls(
 
     ``output`` is what the module's ``forward`` returned, before any hook of its own changed it.
     """
-    thread = threading.get_ident()
-
-    def on_start(module: nn.Module, args: tuple[Any, ...]) -> None:
-        if threading.get_ident() == thread:
-            start(module, args)
-
-    def on_finish(module: nn.Module, _args: object, output: object) -> None:
-        if threading.get_ident() == thread:
-            finish(module, output)
-
+    on_finish = in_this_thread(lambda module, _args, output: finish(module, output))
     with ExitStack() as stack:
-        stack.callback(register_module_forward_pre_hook(on_start).remove)
+        stack.callback(register_module_forward_pre_hook(in_this_thread(start)).remove)
         stack.callback(register_module_forward_hook(on_finish).remove)
         yield
 
 
 @contextmanager
-def edit_output(layer: nn.Module, edit: Callable[[Any], Any]) -> Iterator[None]:
-    """Passes the layer's output, as its own hooks left it, through ``edit``; None keeps it."""
-    handle = layer.register_forward_hook(lambda _module, _args, output: edit(output))
+def edit_output(
+    layer: nn.Module, edit: Callable[[Any], Any], *, first: bool = False
+) -> Iterator[None]:
+    """Passes the layer's output through ``edit``, after its own hooks, or before; None keeps it."""
+    hook = in_this_thread(lambda _module, _args, output: edit(output))
+    handle = layer.register_forward_hook(hook, prepend=first)
     try:
         yield
     finally:
@@ -65,7 +72,7 @@ def edit_output(layer: nn.Module, edit: Callable[[Any], Any]) -> Iterator[None]:
 def edit_input(layer: nn.Module, edit: Callable[[Values], Values | None]) -> Iterator[None]:
     """Passes the layer's ``(args, kwargs)``, after its own hooks, through ``edit``; None keeps."""
     handle = layer.register_forward_pre_hook(
-        lambda _module, args, kwargs: edit((args, kwargs)), with_kwargs=True
+        in_this_thread(lambda _module, args, kwargs: edit((args, kwargs))), with_kwargs=True
     )
     try:
         yield
@@ -75,15 +82,50 @@ def edit_input(layer: nn.Module, edit: Callable[[Values], Values | None]) -> Ite
 
 @contextmanager
 def override_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Replaces the module's ``forward``; the module's hooks still run around the replacement."""
-    patched = "forward" in vars(module)
-    previous = module.forward
-    module.forward = forward
+    """Replaces the module's ``forward``; the module's hooks still run around the replacement.
+
+    Args:
+        module: the module.
+        forward: what runs instead, called with the module's own forward and then its arguments.
+    """
+    thread = threading.get_ident()
+    with _PATCHING:
+        patch = vars(module).get("forward")
+        if not isinstance(patch, _ForwardByThread):
+            patch = module.forward = _ForwardByThread(module)
+        outer = patch.replacements.get(thread)
+        patch.replacements[thread] = forward
     try:
         yield
     finally:
-        if patched:
-            module.forward = previous
+        with _PATCHING:
+            del patch.replacements[thread]
+            if outer is not None:
+                patch.replacements[thread] = outer
+            if not patch.replacements:
+                patch.remove(module)
+
+
+_PATCHING = threading.Lock()
+
+
+class _ForwardByThread:
+    """Stands for a module's ``forward``, and runs the replacement of the thread that calls."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.own = module.forward
+        self.of_the_instance = "forward" in vars(module)
+        self.replacements: dict[int, Callable[..., Any]] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        replacement = self.replacements.get(threading.get_ident())
+        if replacement is None:
+            return self.own(*args, **kwargs)
+        return replacement(self.own, *args, **kwargs)
+
+    def remove(self, module: nn.Module) -> None:
+        if self.of_the_instance:
+            module.forward = self.own
         else:
             del module.forward
 

@@ -52,16 +52,6 @@ def is_additive_mask(tensor: Tensor) -> bool:
     return bool(tensor.amin() <= torch.finfo(tensor.dtype).min / 2)
 
 
-def is_open_mask(tensor: Tensor, tokens: Tensor) -> bool:
-    """Whether a tensor is a mask (B, 1, T, T) of tokens (B, T, D) that hides none of them."""
-    return (
-        tokens.ndim == 3
-        and tensor.ndim == 4
-        and tensor.shape[1:] == (1, tokens.shape[1], tokens.shape[1])
-        and not tensor.any()
-    )
-
-
 def at_least_single(tensor: Tensor) -> Tensor:
     """Widens half precision to float32; keeps float32 and float64."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,38 +53,90 @@ class LayerTrace:
         own: its own call.
         value: its output, or its (args, kwargs), after its own hooks.
         positions: which tensors of ``value`` are the latent.
+        moved: what the model went on with in the latent's place; None: with the latent.
+        random: names of the modules in the run whose training mode makes it random.
     """
 
-    def __init__(self, layer: nn.Module, *, at_input: bool) -> None:
+    def __init__(
+        self,
+        layer: nn.Module,
+        *,
+        at_input: bool,
+        move: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         """Starts with nothing seen."""
         self.layer = layer
         self.at_input = at_input
+        self._move = move
         self.firings = 0
         self.before: list[Call] = []
         self.own: Call | None = None
         self.value: Any = None
         self.positions: tuple[int, ...] = ()
+        self.moved: Tensor | None = None
+        self.random: tuple[str, ...] = ()
+
+    @property
+    def latent(self) -> tuple[Tensor, ...]:
+        """The layer's tensors to explain."""
+        return _nested.take(self.value, self.positions)
 
     @property
     def complete(self) -> bool:
         """Whether the output of every call before the layer was kept."""
         return all(call.output is not _DROPPED for call in self.before)
 
-    def capture_output(self, output: Any) -> None:  # noqa: ANN401
-        """Keeps the layer's output; every floating-point tensor of it is latent."""
+    def capture_output(self, output: Any) -> Any:  # noqa: ANN401
+        """Keeps the layer's output; its floating-point tensors are latent.
+
+        Of a recurrent layer only the sequence is: its last states have other axes.
+        """
         self.value = detached_copy(output)
         self.positions = _nested.floating(output)
+        if isinstance(self.layer, nn.RNNBase):
+            self.positions = self.positions[:1]
+        return self._moved(output)
 
-    def capture_input(self, values: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
+    def capture_input(self, values: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:  # noqa: ANN401
         """Keeps the layer's input; keyword arguments are latent only without positional ones."""
         self.value = detached_copy(values)
         args, _ = values
-        found = _nested.floating(args) or _nested.floating(values)
         tensors = tuple(_nested.tensors(values))
-        latent = [i for i in found if not _nested.is_additive_mask(tensors[i])]
         self.positions = tuple(
-            i for i in latent if not _nested.is_open_mask(tensors[i], tensors[latent[0]])
+            i
+            for i in _nested.floating(args) or _nested.floating(values)
+            if not _nested.is_additive_mask(tensors[i])
         )
+        return self._moved(values)
+
+    def _moved(self, value: Any) -> Any:  # noqa: ANN401
+        """Moves the latent in ``value``; None to keep it.
+
+        It is kept where it is not clear yet which tensor it is, and where hooks of the layer's own
+        have seen it.
+        """
+        if self._move is None or len(self.positions) != 1 or len(self.layer._forward_hooks) > 1:
+            return None
+        (latent,) = self.latent
+        moved = self._move(latent).to(latent.dtype)
+        if moved.shape != latent.shape:
+            return None
+        self.moved = moved
+        return _nested.put(value, self.positions, (moved.clone(),))
+
+    def drop_constants(self, other: LayerTrace) -> None:
+        """Takes for latent only what another run, on other inputs, has changed.
+
+        A position bias, a rotary table or an open mask that a layer passes on is the same for all
+        inputs. If nothing has changed, all stays latent.
+        """
+        others = _nested.take(other.value, self.positions)
+        changed = tuple(
+            i
+            for i, own, new in zip(self.positions, self.latent, others, strict=True)
+            if own.shape != new.shape or not torch.equal(own, new)
+        )
+        self.positions = changed or self.positions
 
 
 class Recorder:
@@ -100,13 +153,15 @@ class Recorder:
         layers: Sequence[nn.Module],
         *,
         at_input: bool,
+        move: Callable[[Tensor], Tensor] | None = None,
         keep_all: bool = False,
     ) -> None:
         """Prepares a trace for each layer."""
-        self.traces = [LayerTrace(layer, at_input=at_input) for layer in layers]
+        self.traces = [LayerTrace(layer, at_input=at_input, move=move) for layer in layers]
         self._forward_func = forward_func
         self._keep_all = keep_all
         self._owners: dict[nn.Module, bool] = {}
+        self._random: dict[str, None] = {}
         self._open: list[_OpenCall] = []
         self._ended: list[list[Call]] = [[]]  # calls that ended, for each open call around them
 
@@ -120,7 +175,7 @@ class Recorder:
         if isinstance(owner, nn.DataParallel):
             _refuse_data_parallel(owner)
         with ExitStack() as stack:
-            stack.enter_context(as_written())
+            stack.enter_context(AS_WRITTEN)
             stack.enter_context(watch_calls(self._start, self._finish))
             for trace in self.traces:
                 if trace.at_input:
@@ -129,6 +184,7 @@ class Recorder:
                     stack.enter_context(edit_output(trace.layer, trace.capture_output))
             output = self._forward_func(*args)
         for trace in self.traces:
+            trace.random = tuple(self._random)
             if trace.firings != 1:
                 name = module_name(self._forward_func, trace.layer)
                 raise ValueError(
@@ -144,7 +200,8 @@ class Recorder:
     def _start(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if isinstance(module, nn.DataParallel):
             _refuse_data_parallel(module)
-        warn_if_training(module)
+        if warn_if_training(module, self._forward_func):
+            self._random[module_name(self._forward_func, module)] = None
         for trace in self.traces:
             if trace.layer is module:
                 trace.firings += 1
@@ -155,6 +212,8 @@ class Recorder:
     def _finish(self, module: nn.Module, output: Any) -> None:  # noqa: ANN401
         call = self._open.pop()
         self._ended.pop()
+        if isinstance(module, torch.jit.ScriptModule):
+            return  # its forward cannot be replaced: it runs again
         for trace in self.traces:
             if trace.layer is module:
                 trace.own = call.end(output)
@@ -178,7 +237,7 @@ class _OpenCall:
     def __init__(self, module: nn.Module, given: tuple[Tensor, ...]) -> None:
         self.module = module
         self._given = given
-        self._versions = [tensor._version for tensor in given]
+        self._states = [_state(tensor) for tensor in given]
 
     def end(self, output: Any) -> Call:  # noqa: ANN401
         positions = {id(tensor): i for i, tensor in enumerate(self._given)}
@@ -192,15 +251,30 @@ class _OpenCall:
             },
             changed={
                 i: tensor.detach().clone()
-                for i, (tensor, version) in enumerate(zip(self._given, self._versions, strict=True))
-                if tensor._version != version
+                for i, (tensor, state) in enumerate(zip(self._given, self._states, strict=True))
+                if _is_changed(tensor, state)
             },
         )
 
 
+def _state(tensor: Tensor) -> int | Tensor:
+    """What tells later of a change in place: the version, or a copy in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor._version
+
+
+def _is_changed(tensor: Tensor, state: int | Tensor) -> bool:
+    if isinstance(state, Tensor):
+        return not torch.equal(tensor, state)
+    return tensor._version != state
+
+
 def detached_copy(value: Any) -> Any:  # noqa: ANN401
-    """Detaches and copies every tensor, so that later in-place operations do not reach it."""
-    return _nested.map_tensors(lambda tensor: tensor.detach().clone(), value)
+    """Detaches and copies every tensor, so that later in-place operations do not reach it.
+
+    The copies can take part in gradients, also where the model itself is in inference mode.
+    """
+    with torch.inference_mode(mode=False):
+        return _nested.map_tensors(lambda tensor: tensor.detach().clone(), value)
 
 
 def _refuse_data_parallel(module: nn.DataParallel[nn.Module]) -> None:
@@ -211,30 +285,50 @@ def _refuse_data_parallel(module: nn.DataParallel[nn.Module]) -> None:
         )
 
 
-def warn_if_training(module: nn.Module) -> None:
-    """Warns of a module whose training mode makes the model's output random."""
+def warn_if_training(module: nn.Module, forward_func: Callable[..., Any]) -> bool:
+    """Warns of a module whose training mode makes the model's output random, and tells of it."""
     random = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
-    if module.training and (random or isinstance(module, nn.modules.batchnorm._BatchNorm)):
+    found = module.training and (random or isinstance(module, nn.modules.batchnorm._BatchNorm))
+    if found:
         warnings.warn(
-            f"{type(module).__name__} is in training mode, so the model does not repeat its output;"
-            " call model.eval() first",
+            f"{module_name(forward_func, module)} is in training mode, so the model does not repeat"
+            " its output; call model.eval() first",
             stacklevel=2,
         )
+    return found
 
 
-@contextmanager
-def as_written() -> Iterator[None]:
-    """Runs modules as their Python code says, each through its own call.
+class _AsWritten:
+    """Process-wide switches, set while any thread needs them."""
 
-    Compiled code and PyTorch's fused inference path of transformer layers skip the calls of the
-    modules inside.
-    """
-    fused = torch.backends.mha.get_fastpath_enabled()
-    with ExitStack() as stack:
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
-        torch.backends.mha.set_fastpath_enabled(False)
-        if "torch._dynamo" in sys.modules:
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-            stack.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", message="Using `torch.compile")
-        yield
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._undo = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users > 1:
+                return
+            mha = torch.backends.mha
+            self._undo.callback(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
+            mha.set_fastpath_enabled(False)
+            if "torch._dynamo" in sys.modules:
+                self._undo.enter_context(torch.compiler.set_stance("force_eager"))
+                self._undo.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", message="Using `torch.compile")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._undo.close()
+
+
+AS_WRITTEN = _AsWritten()
+"""Context that runs modules as their Python code says, each through its own call.
+
+Compiled code and PyTorch's fused inference path of transformer layers skip the calls of the modules
+inside.
+"""

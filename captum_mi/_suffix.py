@@ -6,30 +6,34 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from captum_mi import _nested
+from captum_mi._gradient import GradientError, check_gradient
 from captum_mi._hooks import edit_input, edit_output, module_name, override_forward
-from captum_mi._recorder import Call, LayerTrace, Recorder, as_written, detached_copy
+from captum_mi._recorder import AS_WRITTEN, Call, LayerTrace, Recorder, detached_copy
 
 logger = logging.getLogger(__name__)
 
 
 class LayerSuffix:
-    """The part of a model behind one layer, as a function of that layer's output (or input).
+    """The part of a model behind a layer, as a function of that layer's output (or input).
 
     Made by :func:`record`, which runs the model once. A call replays what every module that ended
     before the layer did, instead of computing it, and puts the given latent in the layer's place.
     Calls are matched by their order, so skip connections over the layer and modules that fire again
-    behind it stay right.
+    behind it stay right. Of several layers at once, the first to run ends the replay.
 
     Attributes:
-        latent: the layer's floating-point tensors for the recorded inputs, each (B, ...), detached.
-        output: what the model returned for them, (B,) or (B, C).
-        name: the layer's dotted name, for messages.
+        latent: the layers' floating-point tensors for the recorded inputs, each (B, ...), detached.
+            A single row's tensor without an axis for the batch, such as the packed patches (L, D)
+            of an image, gets one: (1, L, D).
+        output: what the model returned for them (or for a ``move`` of the latent), (B,) or (B, C).
+        name: the layers' dotted names, for messages.
     """
 
     def __init__(
@@ -37,27 +41,35 @@ class LayerSuffix:
         forward_func: Callable[..., Any],
         args: tuple[Any, ...],
         output: Tensor,
-        trace: LayerTrace,
+        traces: Sequence[LayerTrace],
     ) -> None:
         """Stores what :func:`record` found."""
-        self.latent = _nested.take(trace.value, trace.positions)
         self.output = output
-        self.name = module_name(forward_func, trace.layer)
+        self.name = " and ".join(module_name(forward_func, trace.layer) for trace in traces)
         self._forward_func = forward_func
         self._args = args
-        self._trace = trace
+        self._traces = traces
         self._batch = len(output)
-        self._expandable = all(
-            tensor.ndim == 0 or tensor.shape[0] in (1, self._batch)
-            for tensor in _nested.tensors([args, [call.output for call in trace.before]])
-        )
-        self._checked = 0  # how many copies have been seen to repeat the recorded output
+        self._packed = [
+            self._batch == 1 and tensor.shape[:1] != (1,)
+            for trace in traces
+            for tensor in trace.latent
+        ]
+        self.latent = self.latent_in(traces)
+        moved = traces[0].moved
+        self._recorded = self.latent  # what ``output`` belongs to
+        if moved is not None:
+            self._recorded = (moved[None] if self._packed[0] else moved,)
+        self._repeats = False  # whether the recorded output was seen to come back
+        self._together: bool | None = False if any(self._packed) else None  # None: not yet known
 
     def __call__(self, *latent: Tensor) -> Tensor:
         """Returns the model's output for a latent in the layer's place.
 
-        The first calls check that the recorded latent brings the recorded output back; a call whose
-        last copy is the recorded latent checks itself, any other runs it once more.
+        The first calls check that the recorded latent brings the recorded output back, and that
+        copies give together what each gives alone. A call with the recorded latent among its inner
+        copies is its own check; with it at an end, the copy at the other end runs once more; before
+        other calls, and after one whose copies hardly differ, three copies run to be compared.
 
         Args:
             *latent: one tensor for each of ``self.latent``, its shape but with (copies * B) rows:
@@ -69,21 +81,41 @@ class LayerSuffix:
             each gives alone, otherwise one by one.
 
         Raises:
-            ValueError: if the latent has another shape.
+            ValueError: if the latent has another shape, or its gradient cannot be taken, for the
+                layer runs without gradients or inside activation checkpointing.
             RuntimeError: if the model does not repeat its recorded run.
         """
         copies = self._copies(latent)
-        together = copies == 1 or self._expandable
-        if together and self._checked < min(copies, 2) and self._ends_as_recorded(latent):
-            output = self._try(latent, copies)
-            if output is not None and self._matches(output[-self._batch :].detach(), 1):
-                self._checked = copies
+        if copies > 1 and self._together is None:
+            output = self._judge(latent, copies)
+            if output is not None:
                 return output
-        self._check(min(copies, 2))
-        if copies == 1 or self._expandable:
+        if not self._repeats:
+            if copies == 1 and self._index_of_recorded(latent, 1) == 0:
+                return self._run_recorded(latent)
+            with torch.no_grad():
+                self._run_recorded(self._recorded)
+        if copies == 1 or self._together:
             return self._run(latent, copies)
         chunks = zip(*(tensor.chunk(copies) for tensor in latent), strict=True)
         return torch.cat([self._run(chunk, 1) for chunk in chunks])
+
+    def latent_in(self, traces: Sequence[LayerTrace]) -> tuple[Tensor, ...]:
+        """Returns what another run left in the place of the latent, in the latent's shape."""
+        found = [
+            tensor
+            for own, other in zip(self._traces, traces, strict=True)
+            for tensor in _nested.take(other.value, own.positions)
+        ]
+        return tuple(
+            tensor[None] if packed else tensor
+            for tensor, packed in zip(found, self._packed, strict=True)
+        )
+
+    def split(self, tensors: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+        """Deals out tensors, one for each of ``latent``, to the layers that these belong to."""
+        rest = iter(tensors)
+        return [tuple(next(rest) for _ in trace.positions) for trace in self._traces]
 
     def _copies(self, latent: tuple[Tensor, ...]) -> int:
         shapes = [tuple(tensor.shape) for tensor in latent]
@@ -95,78 +127,148 @@ class LayerSuffix:
             )
         return copies
 
-    def _check(self, copies: int) -> None:
-        """Sees to it that what follows can be believed, together for copies if it can be."""
-        if self._checked >= copies:
-            return
-        if copies > 1 and self._expandable:
-            self._expandable = self._repeats(copies)
-            if not self._expandable:
-                logger.info("rows depend on each other behind %s: one copy at a time", self.name)
-        if not (copies > 1 and self._expandable) and not self._repeats(1):
-            raise RuntimeError(
-                f"the model does not repeat its output when it runs again from layer {self.name}:"
-                " it is random (call model.eval()) or keeps something between calls"
-            )
-        self._checked = copies
+    def _index_of_recorded(self, latent: tuple[Tensor, ...], copies: int) -> int | None:
+        """Returns which copy is the recorded latent; None if none is."""
+        for index in range(copies):
+            rows = slice(index * self._batch, (index + 1) * self._batch)
+            if all(
+                torch.equal(tensor[rows].to(own.dtype), own)
+                for tensor, own in zip(latent, self._recorded, strict=True)
+            ):
+                return index
+        return None
 
-    @torch.no_grad()
-    def _repeats(self, copies: int) -> bool:
-        """Whether copies of the recorded latent give copies of the recorded output."""
-        latent = tuple(own.repeat(copies, *[1] * (own.ndim - 1)) for own in self.latent)
-        output = self._try(latent, copies)
-        return output is not None and self._matches(output, copies)
-
-    def _ends_as_recorded(self, latent: tuple[Tensor, ...]) -> bool:
-        """Whether the last copy is the recorded latent, so that the call checks itself."""
-        return all(
-            torch.equal(tensor[-self._batch :].to(own.dtype), own)
-            for tensor, own in zip(latent, self.latent, strict=True)
-        )
-
-    def _try(self, latent: tuple[Tensor, ...], copies: int) -> Tensor | None:
-        """Runs copies together; None if the model cannot run them so."""
-        try:
-            return self._run(latent, copies)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:
-            if copies == 1:
-                raise
+    def _judge(self, latent: tuple[Tensor, ...], copies: int) -> Tensor | None:
+        """Finds out whether copies may run together; returns the output if that has shown it."""
+        index = self._index_of_recorded(latent, copies)
+        output = None
+        if index is not None:
+            end = {0: copies - 1, copies - 1: 0}.get(index)
+            output = self._run_and_check(latent, index, alone=end)
+            self._together = output is not None
+        if index is None or (output is not None and not self._differ(output.detach(), copies)):
+            with torch.no_grad():
+                company = self._run_and_check(self._in_company(), index=1, alone=0)
+            self._together = company is not None
+        if not self._together:
+            logger.info("rows depend on each other behind %s: one copy at a time", self.name)
             return None
+        return output
 
-    def _matches(self, output: Tensor, copies: int) -> bool:
-        """Whether an output is copies of the recorded one."""
-        expected = self.output.repeat(copies, *[1] * (self.output.ndim - 1))
+    def _differ(self, output: Tensor, copies: int) -> bool:
+        """Whether copies differ by enough for a check among them to tell something."""
+        parts = torch.stack(output.nan_to_num(0.0, 0.0, 0.0).chunk(copies))
+        return bool((parts - parts[0]).abs().amax() > 100 * self._tolerance(output))
+
+    def _in_company(self) -> tuple[Tensor, ...]:
+        """Puts the recorded latent between one far from it, larger, and one close to it.
+
+        Rows may depend on each other by their largest values, by their order, or only on those
+        alike; and a normalization may make multiples of a latent the same.
+        """
+        copies = []
+        for own in self._recorded:
+            generator = torch.Generator(own.device).manual_seed(0)
+            share = torch.rand((2, *own.shape[1:]), generator=generator, device=own.device)
+            far, close = (1 + torch.stack([share[0], share[1] / 50])).to(own.dtype)
+            values = own.where(own != 0, 1.0)
+            copies.append(torch.cat([values * far, own, values * close]))
+        return tuple(copies)
+
+    def _run_recorded(self, latent: tuple[Tensor, ...]) -> Tensor:
+        """Runs the recorded latent, which must give the recorded output."""
+        output = self._run(latent, 1)
+        if not self._close(output.detach(), self.output):
+            raise RuntimeError(self._why_it_does_not_repeat())
+        self._repeats = True
+        return output
+
+    def _run_and_check(
+        self, latent: tuple[Tensor, ...], index: int, alone: int | None
+    ) -> Tensor | None:
+        """Runs copies together, and compares two of them with what they give alone.
+
+        Args:
+            latent: the copies.
+            index: which of them is the recorded latent.
+            alone: which of them runs once more, alone; None: none does.
+
+        Returns:
+            the output; None if the model cannot run the copies together, or one of the two gives
+            something else alone.
+        """
+        copies = len(latent[0]) // self._batch
+        try:
+            output = self._run(latent, copies)
+        except (torch.OutOfMemoryError, GradientError):
+            raise
+        except Exception:  # whatever a model makes of tensors that do not fit each other
+            return None
+        if len(output) != copies * self._batch:
+            return None
+        parts = output.detach().chunk(copies)
+        if not self._close(parts[index], self.output):
+            return None
+        if alone is not None:
+            with torch.no_grad():
+                expected = self._run(tuple(tensor.chunk(copies)[alone] for tensor in latent), 1)
+            if not self._close(parts[alone], expected):
+                return None
+        self._repeats = True
+        return output
+
+    def _close(self, output: Tensor, expected: Tensor) -> bool:
+        """Whether two outputs are the same up to rounding."""
         if output.shape != expected.shape:
             return False
-        tolerance = torch.finfo(expected.dtype).eps ** 0.5 * expected.abs().amax().item()
+        tolerance = self._tolerance(expected)
         return torch.allclose(output, expected, rtol=0.0, atol=tolerance, equal_nan=True)
+
+    def _tolerance(self, output: Tensor) -> float:
+        """Rounding, which may be that of float32 inside a model of double precision."""
+        share: float = max(torch.finfo(output.dtype).eps ** 0.5, 1e-5)
+        return share * output.nan_to_num(0.0, 0.0, 0.0).abs().amax().item()
+
+    def _why_it_does_not_repeat(self) -> str:
+        message = (
+            f"the model does not repeat its output when it runs again from layer {self.name}: it is"
+            " random, keeps something between calls, or changes in place a tensor that a module"
+            " before the layer took as a keyword argument, returned in a dataclass or as a view"
+        )
+        if random := self._traces[0].random:
+            message += f"; call model.eval(), for {', '.join(random)} is in training mode"
+        return message
 
     def _run(self, latent: tuple[Tensor, ...], copies: int) -> Tensor:
         """Runs the model with the prefix replayed and the latent in place."""
-        trace = self._trace
-        placed = tuple(
-            tensor.to(own.dtype).clone() for tensor, own in zip(latent, self.latent, strict=True)
+        placed = self.split(
+            [
+                tensor[0].to(own.dtype).clone() if packed else tensor.to(own.dtype).clone()
+                for tensor, own, packed in zip(latent, self.latent, self._packed, strict=True)
+            ]
         )
-        fired = 0
+        fired = [0] * len(self._traces)
+        wants_gradient = torch.is_grad_enabled()
 
         def tile(value: Any) -> Any:  # noqa: ANN401
-            return _nested.map_tensors(lambda tensor: self._tile(tensor, copies), value)
+            with torch.inference_mode(mode=False):
+                return _nested.map_tensors(lambda tensor: self._tile(tensor, copies), value)
 
-        def place(value: Any) -> Any:  # noqa: ANN401
-            nonlocal fired
-            fired += 1
-            return _nested.put(value, trace.positions, placed)
+        def show(index: int, value: Any) -> Any:  # noqa: ANN401
+            return _nested.put(value, self._traces[index].positions, placed[index])
 
-        def replay(
-            module: nn.Module, calls: deque[Call], forward: Callable[..., Any]
-        ) -> Callable[..., Any]:
-            def replayed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        def place(index: int, value: Any) -> Any:  # noqa: ANN401
+            fired[index] += 1
+            if wants_gradient:
+                check_gradient(self.name)
+            return show(index, value)
+
+        def replay(calls: deque[Call], module: nn.Module) -> Callable[..., Any]:
+            def replayed(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
                 if calls:
                     return calls.popleft().replay(args, tile)
-                if fired:
-                    return forward(*args, **kwargs)
+                if any(fired):
+                    return own(*args, **kwargs)
                 raise RuntimeError(
                     f"{type(module).__name__} ran more often before layer {self.name} than when it"
                     " was recorded; the model must take the same path at every call"
@@ -174,21 +276,26 @@ class LayerSuffix:
 
             return replayed
 
+        first = min(self._traces, key=lambda trace: len(trace.before))
         queues: dict[nn.Module, deque[Call]] = defaultdict(deque)
-        for call in trace.before:
+        for call in first.before:
             queues[call.module].append(call)
-        if not trace.at_input and trace.own is not None:
-            queues[trace.layer].append(trace.own)
+        if len(self._traces) == 1 and not first.at_input and first.own is not None:
+            queues[first.layer].append(first.own)
         with ExitStack() as stack:
-            stack.enter_context(as_written())
+            stack.enter_context(AS_WRITTEN)
             for module, calls in queues.items():
-                stack.enter_context(override_forward(module, replay(module, calls, module.forward)))
-            edit = edit_input if trace.at_input else edit_output
-            stack.enter_context(edit(trace.layer, place))
+                stack.enter_context(override_forward(module, replay(calls, module)))
+            for index, trace in enumerate(self._traces):
+                edit = edit_input if trace.at_input else edit_output
+                stack.enter_context(edit(trace.layer, partial(place, index)))
+                if not trace.at_input:  # for hooks that collect what the layers return
+                    stack.enter_context(edit(trace.layer, partial(show, index), first=True))
             result: Tensor = self._forward_func(*tile(self._args))
-        if fired != 1:
+        if any(times != 1 for times in fired):
             raise RuntimeError(
-                f"layer {self.name} fired {fired} times when the model ran again; it must fire once"
+                f"layer {self.name} fired {' and '.join(map(str, fired))} times when the model ran"
+                " again; it must fire once"
             )
         return result
 
@@ -207,8 +314,13 @@ def record(
     additional_forward_args: Any = None,  # noqa: ANN401
     *,
     at_input: bool = False,
+    jointly: bool = False,
+    move: Callable[[Tensor], Tensor] | None = None,
 ) -> list[LayerSuffix]:
     """Runs the model once and returns the suffix behind each layer.
+
+    A layer of several floating-point tensors makes it run once more, on other inputs, which tells
+    what depends on them.
 
     Args:
         forward_func: the model, or any callable that runs it, with ``inputs`` and then
@@ -218,16 +330,42 @@ def record(
         additional_forward_args: further arguments; a tensor with B rows is repeated with the batch,
             anything else passed on as it is.
         at_input: split before the layers, at their inputs, instead of behind them.
+        jointly: return one suffix, in which all layers' latents are placed at once.
+        move: of a single layer: where to move its latent before the model goes on, for a caller
+            that will ask for this latent among others, which is then its check and costs nothing.
 
     Returns:
-        one LayerSuffix per layer.
+        one LayerSuffix per layer, or a single one.
 
     Raises:
-        TypeError: if a layer is no module, or the model returns no tensor.
+        TypeError: if a layer is no module, or the model returns no tensor of floating-point scores.
         ValueError: if a layer does not fire once, has no floating-point tensor, holds NaN or
             infinity or has another first axis than the batch, if the model does not return one row
             per input row, or runs under DataParallel.
     """
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    run = {"additional_forward_args": additional_forward_args, "at_input": at_input}
+    args, output, traces = watch(forward_func, layers, inputs, move=move, **run)
+    if any(len(trace.positions) > 1 for trace in traces):
+        others = watch(forward_func, layers, _nested.map_tensors(_changed, inputs), **run)[2]
+        for trace, other in zip(traces, others, strict=True):
+            trace.drop_constants(other)
+    for trace in traces:
+        _check_latent(trace.latent, module_name(forward_func, trace.layer), batch=len(output))
+    groups = [traces] if jointly else [[trace] for trace in traces]
+    return [LayerSuffix(forward_func, args, output, group) for group in groups]
+
+
+def watch(
+    forward_func: Callable[..., Any],
+    layers: Sequence[nn.Module],
+    inputs: Tensor | tuple[Tensor, ...],
+    additional_forward_args: Any = None,  # noqa: ANN401
+    *,
+    at_input: bool = False,
+    move: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[tuple[Any, ...], Tensor, list[LayerTrace]]:
+    """Runs the model once, see :func:`record`; returns its arguments, its output and the traces."""
     for layer in layers:
         if not isinstance(layer, nn.Module):
             raise TypeError(
@@ -239,28 +377,42 @@ def record(
         additional_forward_args = (additional_forward_args,)
     with torch.inference_mode(mode=False), torch.no_grad():
         args = detached_copy((*inputs, *(additional_forward_args or ())))
-        recorder = Recorder(forward_func, layers, at_input=at_input)
+        options = {"at_input": at_input, "move": move if len(layers) == 1 else None}
+        recorder = Recorder(forward_func, layers, **options)
         output = recorder.run(detached_copy(args))
         if not all(trace.complete for trace in recorder.traces):
             # A module calls the layer without owning it: which outputs to keep was not clear.
-            recorder = Recorder(forward_func, layers, at_input=at_input, keep_all=True)
+            recorder = Recorder(forward_func, layers, keep_all=True, **options)
             output = recorder.run(detached_copy(args))
     check_output(output, inputs)
-    for trace in recorder.traces:
-        _check_latent(
-            _nested.take(trace.value, trace.positions),
-            module_name(forward_func, trace.layer),
-            batch=len(output),
-        )
-    return [LayerSuffix(forward_func, args, output, trace) for trace in recorder.traces]
+    return args, output, recorder.traces
+
+
+def _changed(values: Tensor) -> Tensor:
+    """Returns other inputs of the same kind: every number moved, two ids of each row exchanged."""
+    if values.is_floating_point():
+        ramp = torch.arange(1, values.numel() + 1, device=values.device) / values.numel()
+        return values + ramp.reshape(values.shape).to(values.dtype)
+    changed = values.clone()
+    for row in changed.reshape(-1, changed.shape[-1]) if changed.ndim > 1 else ():
+        places = (row[1:] != row[:-1]).nonzero()
+        if len(places):  # the last two neighbors that differ: what stands before may be a layout
+            last = int(places[-1])
+            row[[last, last + 1]] = row[[last + 1, last]]
+    return changed
 
 
 def check_output(output: object, inputs: tuple[Tensor, ...]) -> None:
-    """Raises where the model does not return one row per input row."""
+    """Raises where the model does not return one row of scores per input row."""
     if not isinstance(output, Tensor):
         raise TypeError(
             f"`forward_func` must return a tensor (B,) or (B, C), got {type(output).__name__}; wrap"
             " the model in a function that returns the tensor to explain"
+        )
+    if not output.is_floating_point():
+        raise TypeError(
+            f"`forward_func` must return floating-point scores (B,) or (B, C), got {output.dtype};"
+            " return the logits or similarities instead of the decision"
         )
     rows = inputs[0].shape[0] if inputs[0].ndim else 0
     if output.ndim == 0 or len(output) != rows:
@@ -277,11 +429,12 @@ def _check_latent(latent: tuple[Tensor, ...], name: str, *, batch: int) -> None:
             " one"
         )
     for tensor in latent:
-        if tensor.ndim == 0 or tensor.shape[0] != batch:
+        if tensor.shape[:1] != (batch,) and batch > 1:
             raise ValueError(
                 f"layer {name} has a tensor of shape {tuple(tensor.shape)}, but its first axis must"
-                f" be the batch of {batch}; build a sequence-first model with batch_first=True, or"
-                " choose another layer"
+                f" be the batch of {batch}; build a sequence-first model with batch_first=True,"
+                " explain a layer that packs its rows together one row at a time, or choose another"
+                " layer"
             )
         if not tensor.isfinite().all():
             raise ValueError(

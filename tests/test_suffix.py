@@ -58,7 +58,7 @@ def check(forward_func, layer, args, copies=3, tolerance=1e-5):
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
     alone = torch.cat([suffix(new, *suffix.latent[1:]) for new in news])
     torch.testing.assert_close(alone, expected, atol=tolerance, rtol=tolerance)
-    assert suffix._expandable, "copies ran one by one"
+    assert suffix._together, "copies ran one by one"
     return suffix
 
 
@@ -397,9 +397,10 @@ def test_fused_transformer_layers_with_padding():
 
 def test_random_models_are_refused():
     model = nn.Sequential(nn.Linear(3, 64), nn.Tanh(), nn.Dropout(0.5), nn.Linear(64, 2)).train()
-    with pytest.warns(UserWarning, match=r"Dropout is in training mode"):
+    with pytest.warns(UserWarning, match=r"'2' \(Dropout\) is in training mode"):
         suffix = record(model, [model[0]], torch.randn(2, 3))[0]
-    with pytest.raises(RuntimeError, match=r"does not repeat its output .*call model.eval"):
+    words = r"does not repeat its output .*call model.eval\(\), for '2' \(Dropout\)"
+    with pytest.raises(RuntimeError, match=words):
         suffix(suffix.latent[0])
     with pytest.raises(RuntimeError, match=r"does not repeat its output"):
         suffix(suffix.latent[0].repeat(3, 1))
@@ -453,7 +454,238 @@ def test_rows_that_depend_on_each_other_run_copy_by_copy():
     latent = suffix.latent[0]
     expected = torch.cat([replaced(in_batch, model[1], args, latent * s) for s in (0.5, 1)])
     torch.testing.assert_close(suffix(torch.cat([latent / 2, latent])), expected)
-    assert not suffix._expandable
+    assert not suffix._together
+
+
+@pytest.mark.parametrize("share", [1.0, 0.01])
+def test_a_weak_dependence_between_rows_is_noticed(share):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5))
+
+    def centered(x):
+        hidden = model(x)
+        return hidden - share * hidden.mean(0)
+
+    x = torch.randn(2, 3)
+    suffix = record(centered, [model[1]], x)[0]
+    news = [suffix.latent[0] * scale for scale in (0.5, 2.0)]
+    expected = torch.cat([replaced(centered, model[1], (x,), new) for new in news])
+    torch.testing.assert_close(suffix(torch.cat(news)), expected)
+    assert not suffix._together
+
+
+def test_the_given_latent_is_left_as_it_is():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Identity(), nn.ReLU(inplace=True), nn.Linear(4, 2))
+    suffix = record(model, [model[1]], torch.randn(2, 3))[0]
+    own, given = suffix.latent[0].clone(), -torch.ones(2, 4)
+    suffix(given)
+    suffix(suffix.latent[0])
+    assert torch.equal(given, -torch.ones(2, 4))
+    assert torch.equal(suffix.latent[0], own)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_an_argument_of_one_number_does_not_part_the_copies(batch):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+    def scaled(x, temperature):
+        return model(x) / temperature
+
+    args = (torch.randn(batch, 3), torch.tensor([0.5]))
+    check(scaled, model[1], args)
+
+
+def test_outputs_that_are_not_finite_in_another_column_do_not_matter():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
+    with torch.no_grad():
+        model[2].bias[2] = torch.nan
+    suffix = record(model, [model[1]], torch.randn(2, 3))[0]
+    news = torch.cat([suffix.latent[0] / 2, suffix.latent[0]])
+    torch.testing.assert_close(suffix(news)[:, :2], model[2](news)[:, :2])
+
+
+class TwoInputs(nn.Module):
+    """A layer that takes one tensor by position and another one by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Bilinear(4, 4, 4), nn.Linear(4, 2)
+        self.layer.forward = self.multiply
+        self.first = nn.Linear(3, 4)
+
+    def multiply(self, hidden, *, gate):
+        return hidden * gate
+
+    def forward(self, x):
+        hidden = self.first(x)
+        return self.head(self.layer(hidden.tanh(), gate=hidden.sigmoid()))
+
+
+def test_keyword_arguments_are_no_latent_beside_positional_ones():
+    model, x = TwoInputs(), torch.randn(2, 3)
+    suffix = record(model, [model.layer], x, at_input=True)[0]
+    (latent,) = suffix.latent
+    expected = model.head(latent / 2 * model.first(x).sigmoid())
+    torch.testing.assert_close(suffix(latent / 2), expected)
+
+
+class Rotated(nn.Module):
+    """A block that hands on a table of positions beside its tokens, as T5's bias and rotary ones.
+
+    The table is the same for all inputs, whether it has one row or as many as the batch.
+    """
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = rows
+        self.first, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.table, self.block = nn.Parameter(torch.randn(1, 5, 4)), nn.Identity()
+
+    def forward(self, x):
+        table = self.table.expand(len(x) if self.rows == "all" else 1, -1, -1)
+        hidden, table = self.block((self.first(x).tanh(), table))
+        return self.head(hidden * table).sum(1)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("rows", ["one", "all"])
+def test_what_does_not_depend_on_the_input_is_no_latent(rows, batch):
+    model, x = Rotated(rows), torch.randn(batch, 5, 3)
+    for at_input in (False, True):
+        suffix = record(model, [model.block], x, at_input=at_input)[0]
+        (latent,) = suffix.latent
+        assert latent.shape == (batch, 5, 4)
+        expected = [model.head(latent * scale * model.table).sum(1) for scale in (0.5, 2.0)]
+        actual = suffix(torch.cat([latent / 2, latent * 2]))
+        torch.testing.assert_close(actual, torch.cat(expected))
+
+
+def test_a_row_without_an_axis_for_the_batch_gets_one():
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.layer(x.flatten(0, 1)).tanh()).reshape(*x.shape[:2], 2).mean(1)
+
+    model, x = Packed(), torch.randn(1, 5, 3)
+    suffix = record(model, [model.layer], x)[0]
+    latent = suffix.latent[0]
+    assert latent.shape == (1, 5, 4)
+    news = [latent * scale for scale in (0.5, 1.0, 2.0)]
+    expected = torch.cat([replaced(model, model.layer, (x,), new[0]) for new in news])
+    torch.testing.assert_close(suffix(torch.cat(news)), expected)
+    with pytest.raises(ValueError, match=r"shape \(10, 4\).*batch of 2.*one row at a time"):
+        record(model, [model.layer], torch.randn(2, 5, 3))
+
+
+def test_several_layers_are_placed_at_once():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
+
+    def skipping(x):
+        first = model[:2](x)
+        return model[4](model[2:4](first) + first)
+
+    x = torch.randn(2, 3)
+    for layers in ([model[1], model[3]], [model[3], model[1]]):
+        (suffix,) = record(skipping, layers, x, jointly=True)
+        first, second = suffix.latent if layers[0] is model[1] else suffix.latent[::-1]
+        torch.testing.assert_close(suffix(*suffix.latent), skipping(x))
+        news = [(part / 2, part) for part in suffix.latent]
+        actual = suffix(*(torch.cat(part) for part in news))
+        expected = torch.cat([model[4](second / 2 + first / 2), skipping(x)])
+        torch.testing.assert_close(actual, expected)
+        assert [len(parts) for parts in suffix.split(suffix.latent)] == [1, 1]
+
+
+def test_a_moved_record_is_checked_by_the_call_that_holds_it():
+    runs = Counter()
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    model[2].register_forward_hook(lambda *_: runs.update(["head"]))
+    x = torch.randn(2, 3)
+    suffix = record(model, [model[1]], x, move=lambda latent: latent / 2)[0]
+    z = model[:2](x).detach()
+    torch.testing.assert_close(suffix.latent[0], z)
+    torch.testing.assert_close(suffix.output, model[2](z / 2))
+    runs.clear()
+    scales = (0.25, 0.5, 0.75, 1.0)
+    actual = suffix(torch.cat([z * scale for scale in scales]))
+    assert runs["head"] == 1
+    expected = torch.cat([model[2](z * scale) for scale in scales])
+    torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_recurrent_layer_gives_its_sequence(batch):
+    class Model(nn.Module):
+        def __init__(self, kind, **options):
+            super().__init__()
+            self.layer, self.head = kind(3, 4, 2, **options), nn.Linear(4, 2)
+
+        def forward(self, x):
+            if not self.layer.batch_first:
+                x = x.transpose(0, 1)
+            return self.head(self.layer(x)[0].tanh().sum(1 if self.layer.batch_first else 0))
+
+    x = torch.randn(batch, 5, 3)
+    for kind in (nn.LSTM, nn.GRU, nn.RNN):
+        model = Model(kind, batch_first=True)
+        (suffix,) = record(model, [model.layer], x)
+        (latent,) = suffix.latent
+        assert latent.shape == (batch, 5, 4)
+        torch.testing.assert_close(suffix(latent / 2), model.head((latent / 2).tanh().sum(1)))
+    if batch > 1:
+        model = Model(nn.LSTM)
+        with pytest.raises(ValueError, match=r"batch of 2.*batch_first=True"):
+            record(model, [model.layer], x)
+
+
+def test_a_frozen_backbone_in_inference_mode():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.change = nn.Linear(3, 4), nn.ReLU(inplace=True)
+            self.layer, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            with torch.inference_mode():
+                features = self.change(self.backbone(x))
+            return self.head(self.layer(features.clone()).tanh() + features.clone())
+
+    model, x = Model(), torch.randn(2, 3)
+    suffix = record(model, [model.layer], x)[0]
+    latent = suffix.latent[0].clone().requires_grad_()
+    suffix(latent / 2).sum().backward()
+    features = model.backbone(x).relu().detach()
+    new = suffix.latent[0].clone().requires_grad_()
+    expected = model.head((new / 2).tanh() + features)
+    torch.testing.assert_close(suffix(suffix.latent[0] / 2), expected)
+    torch.testing.assert_close(latent.grad, torch.autograd.grad(expected.sum(), new)[0])
+
+
+@pytest.mark.parametrize("name", ["traced", "layer"])
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_traced_modules_run_again(name):
+    traced = torch.jit.trace(nn.Sequential(nn.Linear(3, 4), nn.Tanh()), torch.randn(2, 3))
+    model = nn.Sequential(traced, nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
+    layer = traced if name == "traced" else model[1]
+    check(model, layer, (torch.randn(2, 3),))
+    assert model(torch.randn(2, 3)).shape == (2, 2)
+
+
+def test_decisions_are_no_scores():
+    layer = nn.Linear(3, 3)
+    with pytest.raises(TypeError, match=r"floating-point scores.*got torch.int64.*logits"):
+        record(lambda x: layer(x).argmax(1), [layer], torch.randn(2, 3))
+
+
+def test_a_layer_without_gradients_is_refused():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    suffix = record(torch.no_grad()(model), [model[1]], torch.randn(2, 3))[0]
+    with pytest.raises(ValueError, match=r"layer Tanh runs without gradients.*torch.no_grad"):
+        suffix(suffix.latent[0])
+    with torch.no_grad():
+        torch.testing.assert_close(suffix(suffix.latent[0]), suffix.output)
 
 
 def test_functional_use_of_the_batch_size_follows_the_copies():
@@ -508,7 +740,8 @@ def test_layer_called_by_a_module_that_does_not_own_it():
             self.hidden = [inner]
 
         def forward(self, x):
-            return self.own(self.hidden[0](self.own(x)))
+            first = self.own(x)
+            return self.own(self.hidden[0](first)) + first
 
     model = Caller()
     check(model, inner[0], (torch.randn(2, 3),))
@@ -671,7 +904,8 @@ def test_data_parallel_is_refused(monkeypatch):
 @pytest.mark.parametrize("kind", [nn.Dropout, nn.BatchNorm1d])
 def test_training_mode_warns(kind):
     model = nn.Sequential(nn.Linear(3, 4), kind(4) if kind is nn.BatchNorm1d else kind(0.5))
-    with pytest.warns(UserWarning, match=f"{kind.__name__} is in training mode.*model.eval"):
+    words = rf"'1' \({kind.__name__}\) is in training mode.*model.eval"
+    with pytest.warns(UserWarning, match=words):
         record(model, [model[0]], torch.randn(2, 3))
 
 

@@ -70,7 +70,7 @@ def attend(
         additional_forward_args = (additional_forward_args,)
     name = module_name(forward_func, layer)
     for module in layer.modules():
-        warn_if_training(module)
+        warn_if_training(module, forward_func)
     with torch.inference_mode(mode=False), torch.enable_grad():
         with attention_probabilities(layer) as found:
             output = forward_func(*detached_copy((*inputs, *(additional_forward_args or ()))))

@@ -188,7 +188,7 @@ class RISE(LayerAttribution, PerturbationAttribution):  # type: ignore[misc]
         additional = _format_additional_forward_args(additional_forward_args)
         if isinstance(self.forward_func, nn.Module):
             for module in self.forward_func.modules():
-                warn_if_training(module)
+                warn_if_training(module, self.forward_func)
 
         def score(masked: Tensor, copies: int) -> Tensor:
             arguments = _expand_additional_forward_args(additional, copies, ExpansionTypes.repeat)
