@@ -21,8 +21,15 @@ def target_scores(output: Tensor, target: TargetType) -> Tensor:
 
     Raises:
         AssertionError: if ``target`` does not select one output per row (as Captum raises).
+        IndexError: if there is no such output (RuntimeError of a tensor of targets, as PyTorch).
     """
-    selected = _select_targets(output, target)
+    try:
+        selected = _select_targets(output, target)
+    except (IndexError, RuntimeError) as error:
+        raise type(error)(
+            f"`target` must be an index into the model's outputs {tuple(output.shape)}, that is"
+            f" 0 to {output.shape[-1] - 1}, got {target!r}"
+        ) from error
     if selected[0].numel() != 1:
         raise AssertionError(
             f"`target` must select one output per row; the model returns {tuple(output.shape)}, got"
