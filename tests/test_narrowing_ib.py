@@ -444,3 +444,92 @@ def test_wrong_object_of_a_scene_is_negative_evidence(embedded):
         other += [heat[i][masks[1 - i]].mean() for i in (0, 1)]
     assert sum(value > 0 for value in own) >= 22
     assert sum(value < 0 for value in other) >= 18
+
+
+def test_a_list_of_layers_with_baselines_is_integrated_jointly():
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3))
+
+    def skipping(x):
+        first = model[:2](x)
+        return model[4](model[2:4](first) * first)
+
+    layers, x = [model[1], model[3]], torch.randn(2, 4)
+    arguments = {"target": 1, "n_steps": 7, "method": "gausslegendre"}
+    arguments |= {"baselines": torch.randn(2, 4), "return_convergence_delta": True}
+    with pytest.warns(UserWarning, match="Multiple layers"):
+        captums = LayerIntegratedGradients(skipping, layers)
+    expected, expected_delta = captums.attribute(x, **arguments)
+    actual, delta = NarrowingIB(skipping, layers).attribute(x, **arguments)
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(delta, expected_delta, rtol=1e-4, atol=1e-6)
+
+
+def test_baselines_act_at_the_layer_input():
+    model, x = mlp(), torch.randn(2, 4).double()
+    arguments = {"target": 0, "baselines": torch.randn(1, 4).double(), "n_steps": 6}
+    arguments |= {"method": "gausslegendre", "attribute_to_layer_input": True}
+    expected = LayerIntegratedGradients(model, model[2]).attribute(x, **arguments)
+    actual = NarrowingIB(model, model[2]).attribute(x, **arguments)
+    torch.testing.assert_close(actual, expected)
+
+
+def test_the_mean_gradient_alone():
+    model, x = mlp(), torch.randn(2, 4).double()
+    method = NarrowingIB(model, model[1], None, False)
+    assert not method.multiplies_by_inputs
+    gradient = method.attribute(x, target=0)
+    whole = NarrowingIB(model, model[1]).attribute(x, target=0)
+    torch.testing.assert_close(gradient * model[:2](x), whole)
+
+
+def test_gradient_options_reach_autograd():
+    model, x = mlp(), torch.randn(2, 4).double()
+    with pytest.raises(TypeError, match="no_such_option"):
+        NarrowingIB(model, model[1]).attribute(x, target=0, grad_kwargs={"no_such_option": 1})
+
+
+def test_captums_convergence_delta_needs_the_input_that_the_path_starts_at():
+    model, x = mlp(), torch.randn(2, 4).double()
+    baselines = torch.randn(2, 4).double()
+    method = NarrowingIB(model, model[1])
+    attributions, delta = method.attribute(
+        x, baselines, target=0, n_steps=3, return_convergence_delta=True
+    )
+    actual = method.compute_convergence_delta(attributions, baselines, x, target=0)
+    torch.testing.assert_close(actual, delta, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match=r"`start_point`.*return_convergence_delta=True"):
+        method.compute_convergence_delta(attributions, None, x, target=0)
+
+
+@pytest.mark.parametrize("n_steps", [2, 5, 10])
+@pytest.mark.parametrize("delta", [False, True])
+def test_the_checks_of_the_record_cost_no_pass_of_their_own(n_steps, delta):
+    runs = Counter()
+    model, x = mlp(), torch.randn(2, 4).double()
+    model[4].register_forward_hook(lambda _m, _a, output: runs.update([len(output)]))
+    NarrowingIB(model, model[1]).attribute(
+        x, target=0, n_steps=n_steps, return_convergence_delta=delta
+    )
+    alone = 1 + 2 * delta + (n_steps == 2)  # of two points none lies inside the path
+    assert runs == Counter({2: alone, 2 * n_steps: 1})
+
+
+class Remembering(nn.Module):
+    """Keeps something of its last input, which the model uses later."""
+
+    def forward(self, x):
+        self.last = x.mean(1, keepdim=True)
+        return x.tanh()
+
+
+def test_what_a_module_keeps_is_that_of_the_inputs():
+    first, layer, head = Remembering(), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def model(x):
+        return head(layer(first(x))) * first.last
+
+    x, baselines = torch.randn(2, 4), torch.randn(2, 4)
+    actual = NarrowingIB(model, layer).attribute(x, baselines, target=1)
+    gradient = head.weight[1] @ torch.eye(4) * x.mean(1, keepdim=True)
+    expected = (layer(x.tanh()) - layer(baselines.tanh())) * gradient
+    torch.testing.assert_close(actual, expected.detach())
