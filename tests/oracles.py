@@ -30,7 +30,10 @@ def run(forward_func, args, layer, edit, *, at_input=False):
             lambda _module, args, kwargs: edit((args, kwargs)), with_kwargs=True
         )
     else:
-        handle = layer.register_forward_hook(lambda _module, _args, output: edit(output))
+        # Before other hooks: what they keep of the output, the model may read.
+        handle = layer.register_forward_hook(
+            lambda _module, _args, output: edit(output), prepend=True
+        )
     try:
         return forward_func(*args)
     finally:
@@ -72,6 +75,7 @@ def narrowed(forward_func, args, layer, target=None, *, n_steps=5, at_input=Fals
 
 def assert_same(found, expected, tolerance):
     """Equal up to a share of the largest value, which must not be zero."""
+    assert isinstance(found, torch.Tensor), f"{len(found)} latents instead of one"
     largest = expected.abs().max()
     assert largest > 0
     assert found.shape == expected.shape
