@@ -10,15 +10,20 @@ from torch import nn
 
 from captum_mi.attr import RISE, MultimodalIB, NarrowingIB
 
+
+def attention(rows, temperature):
+    """Each row's share of the others, which at a low temperature only its likes are given."""
+    return (rows @ rows.T / temperature).softmax(-1) @ rows.tanh()
+
+
 INTERACTIONS = {
     "batch statistics": lambda: nn.BatchNorm2d(4, track_running_stats=False),
     "less the mean": lambda: lambda h: h - h.mean(0),
     "by the maximum": lambda: lambda h: h / h.abs().max(),
     "less the last": lambda: lambda h: h - h[-1:],
     "less the first": lambda: lambda h: h - h[:1],
-    "softmax over rows": lambda: (
-        lambda h: (h.flatten(1) @ h.flatten(1).T).softmax(-1) @ h.flatten(1).tanh()
-    ),
+    "attention among rows": lambda: lambda h: attention(h.flatten(1), 12.0),
+    "attention among close rows": lambda: lambda h: attention(h.flatten(1), 1.0),
     "softmax over the first axis": lambda: lambda h: (3 * h).softmax(0),
 }
 

@@ -185,6 +185,42 @@ def test_one_model(first, second):
     assert state(model) == before
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_one_of_two_fails(method):
+    """An error in one thread, raised while the other is inside the same model, stays there."""
+    model, inputs = build(), [tokens(), tokens(3)]
+    expected = METHODS[method](model, inputs[1])
+    before = state(model)
+    inside = {name: threading.Event() for name in ("fails", "goes on")}
+    failed, names = threading.Event(), {}
+
+    def meet():
+        name = names[threading.get_ident()]
+        inside[name].set()
+        if name == "fails":
+            inside["goes on"].wait(PATIENCE)
+            raise ArithmeticError
+        inside["fails"].wait(PATIENCE)
+        failed.wait(PATIENCE)
+
+    def fail():
+        names[threading.get_ident()] = "fails"
+        try:
+            with pytest.raises(ArithmeticError):
+                METHODS[method](model, inputs[0])
+        finally:
+            failed.set()
+
+    def go_on():
+        names[threading.get_ident()] = "goes on"
+        return METHODS[method](model, inputs[1])
+
+    model.behind.meet = meet
+    _, found = in_threads(fail, go_on)
+    torch.testing.assert_close(found, expected)
+    assert state(model) == before
+
+
 def predict(model, x):
     """What a serving thread does, fused and not: (2, B, 3)."""
     with torch.inference_mode():
