@@ -43,7 +43,7 @@ class Tower(NamedTuple):
     @property
     def tolerance(self):
         """Of attributions, as a share of the largest one."""
-        return 1e-6 if next(self.model.parameters()).dtype == torch.float64 else 1e-4
+        return 1e-6 if next(self.model.parameters()).dtype == torch.float64 else 2e-4
 
     def batch(self, rows):
         """The first rows of the arguments."""
@@ -130,7 +130,7 @@ def clipseg():
 
 
 def blip():
-    text = TEXT | {"encoder_hidden_size": WIDTH, "projection_dim": PROJECTION}
+    text = TEXT | {"encoder_hidden_size": WIDTH, "projection_dim": PROJECTION, "sep_token_id": EOS}
     config = t.BlipConfig(text_config=text, vision_config=VISION, projection_dim=PROJECTION)
     return dual(t.BlipModel(config), text=r"text_model\.encoder\.layer\.1")
 
