@@ -68,6 +68,26 @@ def test_load_turns_to_rgb_and_upright(tmp_path):
     assert turned.other is None
 
 
+@pytest.mark.parametrize(("suffix", "order"), [("png", "<u2"), ("tif", "<u2"), ("tif", ">u2")])
+def test_gray_values_of_16_bits_keep_their_shades(tmp_path, suffix, order):
+    shades = np.array([[0, 256, 32768], [40000, 65278, 65535]], dtype=order)
+    Image.frombytes("I;16B" if order[0] == ">" else "I;16", (3, 2), shades.tobytes()).save(
+        tmp_path / f"1.{suffix}"
+    )
+    expected = [[0, 1, 128], [156, 254, 255]]
+    for source in (tmp_path / f"1.{suffix}", Image.open(tmp_path / f"1.{suffix}")):
+        found = np.asarray(Pair("1", "a wall", source).load())
+        assert found.shape == (2, 3, 3)
+        assert (found == np.array(expected)[..., None]).all()
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_gray_values_of_an_unknown_range_are_refused(tmp_path, mode):
+    picture(tmp_path / "1.tif", mode=mode, colour=7)
+    with pytest.raises(ValueError, match=rf"1.tif' cannot .*gray values of mode '{mode}' have no"):
+        Pair("1", "a wall", tmp_path / "1.tif").load()
+
+
 def test_load_names_what_it_cannot_read(tmp_path):
     picture(tmp_path / "cut.png", size=(99, 99))
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:60])

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import unquote
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from captum_mi.datasets.scenes import Scenes
@@ -21,7 +22,6 @@ from captum_mi.datasets.scenes import Scenes
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     Row = tuple[str, str]
@@ -71,7 +71,7 @@ class Pair:
         if not self.text:
             raise ValueError(f"image {self.name!r} has no caption")
         if isinstance(self.source, Image.Image):
-            return self.source.convert("RGB")
+            return _as_rgb(self.source)
         return read_image(self.source)
 
 
@@ -79,17 +79,29 @@ def read_image(path: str | Path) -> Image.Image:
     """Reads an image file, in RGB and turned as its EXIF orientation says.
 
     Raises:
-        ValueError: naming the file, if it is absent or cannot be read as an image.
+        ValueError: naming the file, if it is absent, cannot be read as an image, or has gray values
+            of 32 bits, whose range is not known.
     """
     try:
         with Image.open(path) as opened:
-            return ImageOps.exif_transpose(opened).convert("RGB")
+            return _as_rgb(ImageOps.exif_transpose(opened))
     except FileNotFoundError:
         raise ValueError(
             f"there is no image {str(path)!r}; give the path of an image file"
         ) from None
     except Exception as error:  # damaged files fail in as many ways as there are decoders
         raise ValueError(f"{str(path)!r} cannot be read as an image ({error})") from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """The image in RGB; Pillow itself would clip gray values of more than 8 bits to white."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"gray values of mode {image.mode!r} have no known range; save the image with 8 bits"
+        )
+    return image.convert("RGB")
 
 
 class _ScenePairs(Sequence[Pair]):
