@@ -177,6 +177,56 @@ def test_the_linear_gap_holds_for_any_encoder_and_any_basis_of_it():
 
 
 @pytest.mark.parametrize(
+    ("code", "noise", "expected"),
+    [
+        (1.5, 0.5, (1.0, 1.5)),
+        (0.2, 0.5, (0.0, 0.2)),
+        (-0.1, 0.0, (0.0, 0.0)),
+        (math.inf, math.inf, (0.0, math.inf)),
+    ],
+)
+def test_no_information_is_below_zero(code, noise, expected):
+    found = information_range(
+        code, signal_is_recoverable=True, noise_is_independent=False, noise_information=noise
+    )
+    assert found == pytest.approx(expected)
+
+
+def test_the_gaps_are_those_of_a_calculation_by_hand():
+    # Three axes of variances 8, 3, 1 under noise of variance 4 = 2^2.
+    assert pca_gap([8.0, 3.0, 1.0], 1, 2.0, **INDEPENDENT) == pytest.approx(math.log(1 + 3 / 4))
+    linear = linear_gap(np.diag([8.0, 3.0, 1.0]), [[1, 0, 0]], 2.0, **INDEPENDENT)
+    assert linear == pytest.approx(math.log((1 + 3 / 4) * (1 + 1 / 4)) / 2)
+
+
+def test_a_singular_covariance_has_no_entropy_whatever_rounding_leaves():
+    rng = np.random.default_rng(6)
+    for _ in range(200):
+        root = rng.standard_normal((4, 3)) * 10 ** rng.uniform(-6, 6, (4, 1))
+        assert maximum_entropy(root @ root.T) == -math.inf
+    assert maximum_entropy(np.diag([1.0, 0.0])) == -math.inf
+    # Small is not singular: units are free.
+    tiny = 0.5 * math.log(2 * math.pi * math.e * 1e-40)
+    unit = maximum_entropy([[1.0]])
+    assert maximum_entropy(np.diag([1.0, 1e-40])) == pytest.approx(unit + tiny)
+
+
+@pytest.mark.parametrize("deviation", [1e-3, 1e-9, 1e-30])
+def test_little_noise_beside_a_singular_signal(deviation):
+    # One signal of variance 1 in both coordinates: along the diagonal 2, across it 0.
+    signal = np.ones((2, 2))
+    limit = 0.5 * math.log(1 + 2 / deviation**2)
+    assert noisy_information_limit(signal, deviation, **INDEPENDENT) == pytest.approx(limit)
+    low, high = noisy_entropy_range(signal, deviation, **INDEPENDENT)
+    assert low == pytest.approx(math.log(2 * math.pi * math.e * deviation**2))
+    assert high == pytest.approx(low + limit)
+    # The second reading of the same signal halves the noise: at most log(2) / 2.
+    gap = linear_gap(signal, [[1.0, 0.0]], deviation, **INDEPENDENT)
+    assert gap == pytest.approx(limit - 0.5 * math.log(1 + 1 / deviation**2), abs=1e-9)
+    assert linear_gap(signal, [[1.0, 1.0]], deviation, **INDEPENDENT) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: noisy_information_limit(np.eye(2), 1.0, noise_is_independent=False), "later lay"),
@@ -191,6 +241,11 @@ def test_the_linear_gap_holds_for_any_encoder_and_any_basis_of_it():
         (lambda: maximum_entropy(np.zeros((2, 3))), r"square matrix, got shape \(2, 3\)"),
         (lambda: maximum_entropy([[1.0, 0.5], [0.0, 1.0]]), "`covariance` must be symmetric"),
         (lambda: maximum_entropy([[1.0, 2.0], [2.0, 1.0]]), "negative eigenvalues, got -1"),
+        (lambda: maximum_entropy(np.zeros((0, 0))), r"square matrix, got shape \(0, 0\)"),
+        (lambda: maximum_entropy([[math.nan]]), "`covariance` must be finite, got NaN or inf"),
+        (lambda: noisy_entropy_range([[math.inf]], 1.0, **INDEPENDENT), "`covariance` must be fin"),
+        (lambda: linear_gap(np.eye(2), [[1, math.nan]], 1.0, **INDEPENDENT), "`encoder` must be f"),
+        (lambda: linear_gap(np.eye(2), np.zeros((0, 2)), 1.0, **INDEPENDENT), r"shape \(0, 2\)"),
         (lambda: hidden_from_pca(-1.0), "`information` must not be negative, got -1"),
         (lambda: hidden_from_pca(1.0, 1.0), "`variance` must lie between 0 and 1, got 1"),
         (
@@ -204,6 +259,21 @@ def test_the_linear_gap_holds_for_any_encoder_and_any_basis_of_it():
                 1.0, signal_is_recoverable=True, noise_is_independent=False, noise_information=-1
             ),
             "`noise_information` must not be negative, got -1",
+        ),
+        (
+            lambda: information_range(
+                1.0, signal_is_recoverable=True, noise_is_independent=True, noise_information=-1
+            ),
+            "`noise_information` must not be negative, got -1",
+        ),
+        (
+            lambda: information_range(
+                1.0,
+                signal_is_recoverable=True,
+                noise_is_independent=False,
+                noise_information=math.nan,
+            ),
+            "`noise_information` must not be negative, got nan",
         ),
     ],
 )

@@ -54,7 +54,7 @@ def information_range(
         the least and the largest I(X; Y), nats.
 
     Raises:
-        ValueError: if independent noise is said to carry information.
+        ValueError: if independent noise is said to carry information, or a number is out of range.
 
     Example:
         >>> information_range(1.5, signal_is_recoverable=True, noise_is_independent=True)
@@ -62,6 +62,8 @@ def information_range(
         >>> information_range(1.5, signal_is_recoverable=False, noise_is_independent=True)
         (1.5, inf)
     """
+    if not noise_information >= 0:
+        raise ValueError(f"`noise_information` must not be negative, got {noise_information}")
     if noise_is_independent:
         if 0 < noise_information < math.inf:
             raise ValueError(
@@ -69,11 +71,10 @@ def information_range(
                 f" {noise_information}"
             )
         noise_information = 0.0
-    if noise_information < 0:
-        raise ValueError(f"`noise_information` must not be negative, got {noise_information}")
     if math.isnan(code_information):
         raise ValueError("`code_information` must be a number, got nan")
-    least = max(code_information - noise_information, 0.0)
+    unknown = math.isinf(noise_information)
+    least = 0.0 if unknown else max(code_information - noise_information, 0.0)
     return least, max(code_information, least) if signal_is_recoverable else math.inf
 
 
@@ -86,14 +87,21 @@ def maximum_entropy(covariance: ArrayLike) -> float:
         covariance: (n, n), positive semi-definite.
 
     Returns:
-        nats; minus infinity if the covariance is singular.
+        nats; minus infinity if the covariance is singular to the precision of a float64.
 
     Example:
         >>> round(maximum_entropy(np.eye(2)), 4)
         2.8379
     """
-    sign, log_determinant = np.linalg.slogdet(2 * math.pi * math.e * _covariance(covariance))
-    return float(log_determinant / 2) if sign > 0 else -math.inf
+    matrix = _covariance(covariance)
+    deviations = np.sqrt(np.diag(matrix).clip(min=0))
+    if not deviations.all():
+        return -math.inf
+    # Correlations, for variances may lie many orders of magnitude apart.
+    correlations = matrix / np.outer(deviations, deviations)
+    if np.linalg.matrix_rank(correlations, hermitian=True) < len(matrix):
+        return -math.inf
+    return float(np.linalg.slogdet(2 * math.pi * math.e * matrix)[1] / 2)
 
 
 def noisy_entropy_range(
@@ -121,9 +129,9 @@ def noisy_entropy_range(
         >>> round(low, 4), round(high, 4)
         (2.8379, 3.531)
     """
-    matrix = _covariance(covariance)
-    noise = _noise(len(matrix), deviation, independent=noise_is_independent)
-    return maximum_entropy(noise), maximum_entropy(matrix + noise)
+    gain = noisy_information_limit(covariance, deviation, noise_is_independent=noise_is_independent)
+    least = maximum_entropy(deviation**2 * np.eye(len(np.asarray(covariance))))
+    return least, least + gain
 
 
 def noisy_information_limit(
@@ -133,8 +141,7 @@ def noisy_information_limit(
 
     .. math:: I(X + Z; Y) \le h(X + Z) - h(Z) \le \tfrac12 \log \det (1 + C / \sigma^2)
 
-    Given Y, the entropy of X + Z is still at least h(Z): the limits of
-    :func:`noisy_entropy_range`, subtracted. A normal X reaches it with Y = X.
+    Given Y, the entropy of X + Z is still at least h(Z). A normal X reaches it with Y = X.
 
     Args:
         covariance: (n, n), of X.
@@ -151,10 +158,10 @@ def noisy_information_limit(
         >>> round(noisy_information_limit([[3.0]], 1.0, noise_is_independent=True), 4)
         0.6931
     """
-    low, high = noisy_entropy_range(
-        covariance, deviation, noise_is_independent=noise_is_independent
-    )
-    return high - low
+    _check_noise(deviation, independent=noise_is_independent)
+    # By eigenvalues: beside a large signal, noise that is added to a matrix is rounded away.
+    variances = np.linalg.eigvalsh(_covariance(covariance)).clip(min=0)
+    return float(np.log1p(variances / deviation**2).sum() / 2)
 
 
 def linear_gap(
@@ -172,7 +179,7 @@ def linear_gap(
         \le h(R(X + Z) \mid E(X + Z)) - h(RZ)
 
     because X, EZ and Y together still leave RZ unknown. The conditional entropy is at most that of
-    a normal X, which is what is computed.
+    a normal X, for which the bound is :func:`noisy_information_limit` of X less that of its code.
 
     Args:
         covariance: (n, n), of X.
@@ -192,20 +199,22 @@ def linear_gap(
         0.6931
     """
     matrix = _covariance(covariance)
+    _check_noise(deviation, independent=noise_is_independent)
     rows = np.atleast_2d(np.asarray(encoder, dtype=np.float64))
-    if rows.shape[1] != len(matrix) or np.linalg.matrix_rank(rows) < len(rows):
+    if not np.isfinite(rows).all():
+        raise ValueError("`encoder` must be finite, got NaN or infinity")
+    if not rows.size or rows.shape[1] != len(matrix) or np.linalg.matrix_rank(rows) < len(rows):
         raise ValueError(
             f"`encoder` must be (n', {len(matrix)}) with independent rows, got shape {rows.shape}"
         )
-    total = matrix + _noise(len(matrix), deviation, independent=noise_is_independent)
-    kept, dim = len(rows), len(matrix)
-    if kept == dim:
+    if len(rows) == len(matrix):
         return 0.0
-    axes = np.linalg.svd(rows)[2]  # the first n' rows span the code, the others what it leaves out
-    turned = axes @ total @ axes.T
-    # h(R | E) = h(R, E) - h(E)
-    joint, code = maximum_entropy(turned), maximum_entropy(turned[:kept, :kept])
-    return joint - code - maximum_entropy(deviation**2 * np.eye(dim - kept))
+    axes = np.linalg.svd(rows)[2][: len(rows)]  # orthonormal: the noise of the code stays white
+    of_signal, of_code = (
+        noisy_information_limit(part, deviation, noise_is_independent=noise_is_independent)
+        for part in (matrix, axes @ matrix @ axes.T)
+    )
+    return of_signal - of_code
 
 
 def pca_gap(variances: ArrayLike, n: int, deviation: float, *, noise_is_independent: bool) -> float:
@@ -237,7 +246,7 @@ def pca_gap(variances: ArrayLike, n: int, deviation: float, *, noise_is_independ
         raise ValueError("`variances` must be a list of falling numbers, none negative")
     if not 0 <= n <= len(values):
         raise ValueError(f"`n` must lie between 0 and {len(values)}, got {n}")
-    _noise(len(values), deviation, independent=noise_is_independent)
+    _check_noise(deviation, independent=noise_is_independent)
     if n == len(values):
         return 0.0
     return (len(values) - n) / 2 * math.log1p(values[n] / deviation**2)
@@ -283,8 +292,10 @@ def hidden_from_pca(information: float, variance: float = 0.5) -> NDArray[Any]:
 
 def _covariance(value: ArrayLike) -> Floats:
     matrix: Floats = np.asarray(value, dtype=np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise ValueError(f"`covariance` must be a square matrix, got shape {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise ValueError("`covariance` must be finite, got NaN or infinity")
     largest = abs(matrix).max()
     if abs(matrix - matrix.T).max() > SYMMETRY * largest:
         raise ValueError("`covariance` must be symmetric")
@@ -294,13 +305,11 @@ def _covariance(value: ArrayLike) -> Floats:
     return matrix
 
 
-def _noise(dim: int, deviation: float, *, independent: bool) -> Floats:
-    """(dim, dim) covariance of independent noise; refuses noise that is not."""
+def _check_noise(deviation: float, *, independent: bool) -> None:
+    """Refuses noise that is none, or depends on what it is added to."""
     check_positive_number("deviation", deviation)
     if not independent:
         raise ValueError(
             "`noise_is_independent` must be True: the bound does not hold if Y depends on the"
             " noise, as a later layer does"
         )
-    covariance: Floats = deviation**2 * np.eye(dim)
-    return covariance
