@@ -399,3 +399,11 @@ def test_bad_class_folders(tmp_path):
         class_folders(tmp_path / "away")
     with pytest.raises(ValueError, match=r"`class_names` '.*away.txt' is not a file"):
         class_folders(tmp_path, class_names=tmp_path / "away.txt")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_of_several_columns_the_first_that_the_docstring_names_is_read(tmp_path, suffix):
+    columns = {"path": "/far/1.jpg", "text": "alt", "image": "1.jpg", "caption": "a dog"}
+    table = ",".join(columns) + "\n" + ",".join(columns.values())
+    content = table if suffix == ".csv" else json.dumps([columns])
+    assert read(tmp_path, content, f"captions{suffix}") == [("1.jpg", "a dog")]
