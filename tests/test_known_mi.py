@@ -14,7 +14,7 @@ from captum_mi.datasets import (
     DiscreteLabels,
     gaussian_information,
 )
-from captum_mi.datasets.known_mi import Transformed
+from captum_mi.datasets.known_mi import Transformed, rotation
 
 N = 20_000
 
@@ -160,3 +160,20 @@ def test_samples_are_seeded_and_leave_the_global_state(sampler):
 def test_bad_arguments(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_the_common_scale_of_student_samples_is_drawn_anew_for_every_seed():
+    # A scale with half a degree of freedom decides the length of x; two seeds share none.
+    student = CorrelatedStudent(3.0, degrees=0.5)
+    one, two = (np.linalg.norm(student.sample(4000, seed)[0], axis=1) for seed in (0, 1))
+    assert abs(stats.spearmanr(one, two).statistic) < 4 / math.sqrt(4000)
+
+
+def test_rotations_are_uniform_among_all():
+    rng = np.random.default_rng(0)
+    turns = np.stack([rotation(3, rng) for _ in range(2000)])
+    assert np.allclose(turns @ turns.transpose(0, 2, 1), np.eye(3))
+    # Rows and columns are uniform on the sphere, whose coordinates are uniform (Archimedes).
+    for entries in turns.reshape(-1, 9).T:
+        assert stats.kstest(entries, stats.uniform(-1, 2).cdf).pvalue > 1e-3
+    assert np.mean(np.linalg.det(turns) > 0) == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(2000))
