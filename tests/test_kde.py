@@ -178,3 +178,25 @@ def test_bad_bandwidth(bandwidth):
 def test_unknown_bandwidth():
     with pytest.raises(ValueError, match="`bandwidth` must be one of 'ml', 'lse', got 'best'"):
         KernelDensity("best")
+
+
+@pytest.mark.parametrize("chunk", [2**19, 100])
+def test_chosen_rows_are_those_of_all(chunk, monkeypatch, rng):
+    monkeypatch.setattr(kde, "CHUNK", chunk)
+    samples = rng.standard_normal((40, 2))
+    rows = torch.tensor([33, 2, 17, 39, 5])
+    found = leave_one_out_log_densities(torch.from_numpy(samples), 0.4, rows)
+    np.testing.assert_allclose(found, np.log(densities(samples, 0.4))[rows], rtol=1e-9)
+
+
+@pytest.mark.parametrize("bandwidth", [0.3, 1.2])
+def test_least_squares_of_few_samples(bandwidth, rng):
+    samples = rng.standard_normal((7, 2))
+    found = kde._least_squares_loss(torch.from_numpy(samples), bandwidth, None)
+    # In units of a standard normal density at its center, 1 / 2 pi.
+    assert found / (2 * math.pi) == pytest.approx(least_squares(samples, bandwidth), rel=1e-9)
+    parts = [
+        kde._least_squares_loss(torch.from_numpy(samples), bandwidth, torch.tensor(rows))
+        for rows in ([6, 1, 3], [0, 2, 4, 5])
+    ]
+    assert (3 * parts[0] + 4 * parts[1]) / 7 == pytest.approx(found, rel=1e-9)
