@@ -22,7 +22,7 @@ from captum_mi.benchmarks.evaluation import Evaluation, evaluate
 from captum_mi.benchmarks.passes import count_passes
 from captum_mi.benchmarks.published import headline, published
 from captum_mi.benchmarks.records import RecordWriter, read_records
-from captum_mi.benchmarks.report import advantage, summarise, table
+from captum_mi.benchmarks.report import advantage, summarise, sweep_plot, table
 from captum_mi.benchmarks.rows import CONTROLS, Row, sweep_rows, table_rows
 from captum_mi.cli import main
 from captum_mi.datasets import Pair, scene_pairs
@@ -440,3 +440,28 @@ def test_published_tables():
     assert all(
         best[name]["0.01"]["image_drop"] < values[name]["nib"]["image_drop"] for name in best
     )
+
+
+def test_a_sweeps_plot_shows_each_score_with_its_standard_error():
+    scores = {"image_drop": (9.0, 0.5), "text_drop": (4.0, 0.25), "hit": (0.75, 0.1)}
+    lines = []
+    for shift, value in enumerate((2, 8)):
+        line = {"row": f"nib n_steps={value}", "pairs": 3, "maps_per_second": 10.0}
+        for name, (level, error) in scores.items():
+            line |= {name: level + shift, f"{name}_se": error + shift}
+        lines.append(line)
+    figure = sweep_plot(lines, "n_steps", (2, 8))
+    drawn = {axes.get_title().split(" (")[0]: axes for axes in figure.axes}
+    for title, name in (
+        ("image drop", "image_drop"),
+        ("text drop", "text_drop"),
+        ("pointing accuracy", "hit"),
+    ):
+        level, error = scores[name]
+        (points,) = drawn[title].containers
+        assert points.lines[0].get_xydata().tolist() == [[2, level], [8, level + 1]]
+        (bars,) = points.lines[2]
+        np.testing.assert_allclose(
+            [[bar[0][1], bar[1][1]] for bar in bars.get_segments()],
+            [[level - error, level + error], [level - error, level + error + 2]],
+        )
