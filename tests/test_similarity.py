@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from captum_mi._suffix import record
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, load_clip, tokenize
-from captum_mi.models.clip import default_hidden_state, hidden_state
+from captum_mi.models.clip import default_hidden_state, hidden_state, hidden_states
 
 TEXTS = ["a red circle", "a blue square and a green heart", "a heart"]
 
@@ -259,3 +259,11 @@ def test_load_clip_names_what_cannot_be_read(tmp_path):
         load_clip(tmp_path)
     with pytest.raises(OSError, match=r"cannot load a model from 'no/such-model'"):
         load_clip("no/such-model")
+
+
+def test_each_towers_default_leaves_three_of_its_own_blocks(embedded):
+    model, _ = embedded
+    assert (len(model.vision_model.encoder.layers), len(model.text_model.encoder.layers)) == (6, 4)
+    assert hidden_states(model) == (3, 1)
+    assert hidden_states(model, (None, 2)) == (3, 2)
+    assert hidden_states(model, (5, None)) == (5, 1)
