@@ -175,6 +175,15 @@ def test_bad_bandwidth(bandwidth):
         KernelDensity(bandwidth)
 
 
+def test_a_bandwidth_whose_squares_overflow_is_refused(rng):
+    x, y = rng.standard_normal((2, 30))
+    with pytest.raises(ValueError, match="`bandwidth` 1e-200 is too small: squared distances"):
+        KernelDensity(1e-200).entropy(x)
+    with pytest.raises(ValueError, match="`bandwidth` 1e-200 is too small"):
+        KernelDensity(1e-200).estimate(x, y)
+    assert math.isfinite(KernelDensity(1e-150).estimate(x, y).value)
+
+
 def test_unknown_bandwidth():
     with pytest.raises(ValueError, match="`bandwidth` must be one of 'ml', 'lse', got 'best'"):
         KernelDensity("best")

@@ -81,10 +81,16 @@ class KernelDensity(EntropyEstimator):
 
     def _minus_log_densities(self, spaces: Mapping[str, Tensor]) -> dict[str, Tensor]:
         bandwidth = self._select(*next(iter(spaces.items())))
-        return {
+        found = {
             name: -leave_one_out_log_densities(samples, bandwidth)
             for name, samples in spaces.items()
         }
+        if not all(values.isfinite().all() for values in found.values()):
+            raise ValueError(
+                f"`bandwidth` {bandwidth:g} is too small: squared distances in its units overflow;"
+                " give a larger one"
+            )
+        return found
 
     def _select(self, name: str, samples: Tensor) -> float:
         if not isinstance(self.bandwidth, str):
