@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
 from tqdm.auto import tqdm
 
 from captum_mi.datasets import Scene, Scenes
@@ -15,6 +16,9 @@ from captum_mi.maps import image_map, patch_size
 from captum_mi.models import ImageTextSimilarity
 
 SEED = 2_000_003
+TIE = 1e-5
+"""Values this near to the maximum, as a share of the map's largest magnitude, share it: a patch
+map's border is constant over half a patch but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,9 @@ class Pointing:
     """How one map of a two-object scene relates to the named and to the other object.
 
     Attributes:
-        hit: 1 if the map's maximum lies on the named object, or nearer to it than the tolerance.
+        hit: 1 if the map's maximum lies on the named object, or no further from it than the
+            tolerance. Where several pixels share the maximum, the share of them that do, here and
+            below.
         wrong: 1 if it does not, but lies on or near the other object.
         exact: 1 if it lies on a pixel of the named object.
         mass_inside: share of the positive relevance on the named object; chance is its share of
@@ -52,22 +58,29 @@ def judge(heat: Tensor, named: Tensor, other: Tensor, *, tolerance: float = 0.0)
         >>> judge(named.float() - 0.5, named, ~named)
         Pointing(hit=1.0, wrong=0.0, exact=1.0, mass_inside=1.0, other_negative=1.0)
     """
-    row, column = divmod(int(heat.argmax()), heat.shape[1])
+    top = heat >= heat.max() - TIE * heat.abs().max()
 
-    def distance(mask: Tensor) -> float:
-        offsets = mask.nonzero() - torch.tensor([row, column])
-        return float(offsets.abs().amax(dim=1).amin())
+    def share(mask: Tensor) -> float:
+        """The share of the maxima that lie in the mask."""
+        return float(mask[top].double().mean())
 
-    hit = distance(named) <= tolerance
+    hit = _widened(named, tolerance)
     positive = heat.clamp(min=0)
     mass = positive.sum()
     return Pointing(
-        hit=float(hit),
-        wrong=float(not hit and distance(other) <= tolerance),
-        exact=float(named[row, column]),
+        hit=share(hit),
+        wrong=share(_widened(other, tolerance) & ~hit),
+        exact=share(named),
         mass_inside=float(positive[named].sum() / mass) if mass > 0 else 0.0,
         other_negative=float(heat[other].mean() < 0),
     )
+
+
+def _widened(mask: Tensor, tolerance: float) -> Tensor:
+    """(H, W) the pixels within the tolerance of the mask, along either axis."""
+    reach = int(tolerance)
+    wide = max_pool2d(mask[None].float(), 2 * reach + 1, stride=1, padding=reach)
+    return wide[0].bool()
 
 
 def judge_scene(
