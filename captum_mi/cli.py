@@ -424,18 +424,8 @@ def _report(
     read = len({record["index"] for record in records}) - skipped
     print(f"{settings['data']}: {read} pairs, {skipped} skipped")  # noqa: T201
     print(report.table(lines))  # noqa: T201
-    names = {row.name for row in rows}
-    for control in ("random", "patches", "inverted", "m2ib"):
-        if not {"nib", control} <= names:
-            continue
-        gain, error = report.advantage(records, "nib", control, "image_drop")
-        if not error > 0:  # one pair, or no difference at all
-            continue
-        where = "below" if gain > 0 else "above"
-        print(  # noqa: T201
-            f"nib's image drop is {abs(gain):.2f} ± {error:.2f} {where} that of {control}"
-            f" ({abs(gain) / error:.1f} standard errors of the pairs' differences)"
-        )
+    for line in report.comparisons(records, rows):
+        print(line)  # noqa: T201
     print(f"\nwrote {', '.join(str(path) for path in written)}")  # noqa: T201
 
 

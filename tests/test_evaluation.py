@@ -22,7 +22,7 @@ from captum_mi.benchmarks.evaluation import Evaluation, evaluate
 from captum_mi.benchmarks.passes import count_passes
 from captum_mi.benchmarks.published import headline, published
 from captum_mi.benchmarks.records import RecordWriter, read_records
-from captum_mi.benchmarks.report import advantage, summarise, sweep_plot, table
+from captum_mi.benchmarks.report import advantage, comparisons, summarise, sweep_plot, table
 from captum_mi.benchmarks.rows import CONTROLS, Row, sweep_rows, table_rows
 from captum_mi.cli import main
 from captum_mi.datasets import Pair, scene_pairs
@@ -74,8 +74,10 @@ def test_the_table_is_the_mean_of_its_records(tmp_path, capsys):
         assert page.size[0] > 500
     out = capsys.readouterr().out
     assert "3 pairs, 0 skipped" in out
-    assert re.search(r"nib +-?\d+\.\d\d ± +\d+\.\d\d", out)
-    assert "below that of random" in out
+    assert re.search(r"nib +-?\d+\.\d\d +\d+\.\d\d ", out)
+    assert "±" not in out
+    assert "that of random" not in out
+    assert "fewer than 30 pairs are too few for standard errors, and for comparisons" in out
 
 
 def test_records_are_the_metrics_of_the_maps(embedded):
@@ -257,7 +259,7 @@ def test_nothing_to_read_is_an_error(tmp_path, capsys):
 
 def test_no_difference_is_no_division(tmp_path, capsys):
     run(tmp_path / "one", "--samples", "1", "--methods", "nib", "random")
-    assert "standard errors" not in capsys.readouterr().out
+    assert "that of random" not in capsys.readouterr().out
     stored = (tmp_path / "one" / "table.json").read_text()
     assert "NaN" not in stored
 
@@ -397,15 +399,50 @@ def test_sweeps_default_to_the_papers_values(embedded):
     ]
 
 
+def records_of(values):
+    """One record per pair and row, with the values as image drops."""
+    common = dict.fromkeys(SCORES, 50.0) | dict.fromkeys(("image_seconds", "text_seconds"), 1.0)
+    common |= {"forward": 2, "backward": 0}
+    return [
+        {**common, "index": i, "row": row, "image_drop": value}
+        for row, drops in values.items()
+        for i, value in enumerate(drops)
+    ]
+
+
+@pytest.mark.parametrize(("pairs", "shown"), [(29, False), (30, True)])
+def test_few_pairs_are_not_compared(pairs, shown):
+    drops = np.random.default_rng(0).uniform(0, 9, (2, pairs))
+    drops[0] -= 20
+    rows = table_rows(["nib", "random"], (3, 1))
+    records = records_of({"nib": drops[0].tolist(), "random": drops[1].tolist()})
+    gain, error = np.mean(drops[1] - drops[0]), sem(drops[1] - drops[0])
+    line = (
+        f"nib's image drop is {gain:.2f} ± {error:.2f} below that of random ({gain / error:.1f}"
+        " standard errors of the pairs' differences)"
+    )
+    assert comparisons(records, rows) == ([line] if shown else [])
+    printed = table(summarise(records, rows))
+    cell = f"{np.mean(drops[0]):6.2f} ± {sem(drops[0]):4.2f}"
+    assert (cell in printed) == shown
+    assert ("too few for standard errors" in printed) == (not shown)
+
+
+def test_a_common_drop_of_all_pairs_is_no_comparison():
+    rows = table_rows(["nib", "random"], (3, 1))
+    assert comparisons(records_of({"nib": [1.0] * 30, "random": [2.0] * 30}), rows) == []
+
+
 def test_advantage_is_paired():
     records = [
         {"index": i, "row": row, "image_drop": value}
         for row, values in {"nib": [1.0, 2.0, 4.0], "random": [3.0, 5.0, 6.0]}.items()
         for i, value in enumerate(values)
     ]
-    gain, error = advantage(
+    gain, error, count = advantage(
         [*records, {"index": 7, "row": "nib", "error": "x"}], "nib", "random", "image_drop"
     )
+    assert count == 3
     assert gain == pytest.approx(7 / 3)
     assert error == pytest.approx(sem([2.0, 3.0, 2.0]))
 

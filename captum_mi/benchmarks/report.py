@@ -20,6 +20,8 @@ SCORES = ("image_drop", "image_increase", "text_drop", "text_increase")
 POINTING = ("hit", "wrong", "mass_inside")
 BETTER = {"image_drop": "lower", "image_increase": "higher"}
 BETTER |= {"text_drop": "lower", "text_increase": "higher"}
+LEAST_PAIRS = 30
+"""With fewer pairs a standard error is itself so uncertain that no comparison should rest on it."""
 
 Line = dict[str, Any]
 
@@ -54,8 +56,10 @@ def summarise(records: Sequence[Record], rows: Sequence[Row]) -> list[Line]:
     return lines
 
 
-def advantage(records: Sequence[Record], row: str, other: str, score: str) -> tuple[float, float]:
-    """Returns the mean difference ``other - row`` of a score over common pairs, and its SE."""
+def advantage(
+    records: Sequence[Record], row: str, other: str, score: str
+) -> tuple[float, float, int]:
+    """Returns the mean difference ``other - row`` of a score, its SE, and the number of pairs."""
     of = {
         name: {
             record["index"]: record[score]
@@ -65,11 +69,12 @@ def advantage(records: Sequence[Record], row: str, other: str, score: str) -> tu
         for name in (row, other)
     }
     common = sorted(set(of[row]) & set(of[other]))
-    return _mean_and_error([of[other][index] - of[row][index] for index in common])
+    differences = [of[other][index] - of[row][index] for index in common]
+    return *_mean_and_error(differences), len(common)
 
 
 def table(lines: Sequence[Line]) -> str:
-    """Lays the lines out for a terminal, scores with their standard errors."""
+    """Lays the lines out for a terminal, scores with their standard errors if pairs are enough."""
     pointed = any("hit" in line for line in lines)
     width = max(len("method"), *(len(line["row"]) for line in lines))
     heads = ["image drop", "image increase", "text drop", "text increase"]
@@ -82,7 +87,10 @@ def table(lines: Sequence[Line]) -> str:
         if not line["pairs"]:
             text.append(f"{line['row']:{width}}  failed on all {line['failed']} pairs")
             continue
-        cells = [f"{line[name]:6.2f} ± {line[f'{name}_se']:4.2f}" for name in SCORES]
+        cells = [f"{line[name]:6.2f}" for name in SCORES]
+        if line["pairs"] >= LEAST_PAIRS:
+            errors = [f"{line[f'{name}_se']:4.2f}" for name in SCORES]
+            cells = [f"{cell} ± {error}" for cell, error in zip(cells, errors, strict=True)]
         shown = f"{line['row']:{width}}  {cells[0]:>13}  {cells[1]:>14}  {cells[2]:>13}"
         shown += f"  {cells[3]:>14}  {line['maps_per_second']:7.1f}"
         passes = f"{line['forward']:g} / {line['backward']:g}"
@@ -92,7 +100,28 @@ def table(lines: Sequence[Line]) -> str:
         if line["failed"]:
             shown += f"  failed on {line['failed']} pairs"
         text.append(shown)
+    if any(0 < line["pairs"] < LEAST_PAIRS for line in lines):
+        text.append(
+            f"fewer than {LEAST_PAIRS} pairs are too few for standard errors, and for comparisons"
+        )
     return "\n".join(text)
+
+
+def comparisons(records: Sequence[Record], rows: Sequence[Row]) -> list[str]:
+    """Says how nib's image drop compares with the controls' and m2ib's, if pairs are enough."""
+    names = {row.name for row in rows}
+    said = []
+    for other in ("random", "patches", "inverted", "m2ib"):
+        if not {"nib", other} <= names:
+            continue
+        gain, error, count = advantage(records, "nib", other, "image_drop")
+        if count < LEAST_PAIRS or not error > 0:  # no difference at all
+            continue
+        said.append(
+            f"nib's image drop is {abs(gain):.2f} ± {error:.2f} {'below' if gain > 0 else 'above'}"
+            f" that of {other} ({abs(gain) / error:.1f} standard errors of the pairs' differences)"
+        )
+    return said
 
 
 def write_csv(lines: Sequence[Line], path: Path) -> None:
