@@ -11,6 +11,7 @@ import torch
 from families import build
 from PIL import Image
 
+from captum_mi.attr import NarrowingIB
 from captum_mi.cli import main
 from captum_mi.datasets import Scenes
 from captum_mi.explanation import explain_pairs
@@ -109,6 +110,42 @@ def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, monkeypa
     assert re.search(words, lines[0])
     assert "Traceback" not in captured.err
     assert not list(tmp_path.glob("explanation*"))
+
+
+def test_each_tower_is_explained_at_its_own_hidden_state(scene_file, tmp_path, embedded):
+    out = tmp_path / "out"
+    arguments = ["explain", scene_file, "a red circle", "--steps", "3", "--layer", "4,2"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    (written,) = json.loads(out.with_suffix(".json").read_text())["explanations"]
+    clip, processor = embedded
+    with Image.open(scene_file) as image:
+        pixels = processor(images=[image], return_tensors="pt")["pixel_values"]
+    text = processor(text=["a red circle"], return_tensors="pt")
+    with torch.no_grad():
+        of_image, of_text = (
+            part / part.norm()
+            for part in (
+                clip.get_image_features(pixel_values=pixels).pooler_output,
+                clip.get_text_features(**text).pooler_output,
+            )
+        )
+
+    def to_text(x):
+        features = clip.get_image_features(pixel_values=x).pooler_output
+        return features @ of_text[0] / features.norm(dim=1)
+
+    def to_image(ids, mask):
+        features = clip.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
+        return features @ of_image[0] / features.norm(dim=1)
+
+    layers = clip.vision_model.encoder.layers[3], clip.text_model.encoder.layers[1]
+    in_image = NarrowingIB(to_text, layers[0]).attribute(pixels, n_steps=3)
+    in_text = NarrowingIB(to_image, layers[1]).attribute(
+        text["input_ids"], additional_forward_args=text["attention_mask"], n_steps=3
+    )
+    np.testing.assert_allclose(written["patches"], in_image[0, 1:].sum(-1).reshape(8, 8), atol=1e-5)
+    scores = [token["score"] for token in written["tokens"]]
+    np.testing.assert_allclose(scores, in_text[0].sum(-1), atol=1e-5)
 
 
 def test_a_malformed_layer_is_a_usage_error(capsys):

@@ -26,7 +26,7 @@ from captum_mi.benchmarks.report import advantage, comparisons, summarise, sweep
 from captum_mi.benchmarks.rows import CONTROLS, Row, sweep_rows, table_rows
 from captum_mi.cli import main
 from captum_mi.datasets import Pair, scene_pairs
-from captum_mi.explanation import attribute_image
+from captum_mi.explanation import attribute_image, attribute_text
 from captum_mi.maps import image_map, min_max
 from captum_mi.models import ImageTextSimilarity
 
@@ -98,6 +98,12 @@ def test_records_are_the_metrics_of_the_maps(embedded):
     assert record["image_increase"] == 100 * (after > before)
     inverted = evaluation.image_map(Row("inverted", "inverted", (3, 1), {"n_steps": 4}), sample)
     torch.testing.assert_close(inverted, -heat)
+    for method, sign in {"nib": 1, "inverted": -1}.items():
+        scores = evaluation.token_scores(Row(method, method, (3, 1), {"n_steps": 4}), sample)
+        of_text = attribute_text(
+            "nib", sample.to_image, processor, sample.encoded, 0, state=1, n_steps=4
+        )
+        torch.testing.assert_close(scores[0, 0], sign * of_text[0].sum(-1))
 
 
 @pytest.mark.parametrize("method", [*METHODS, *CONTROLS])
@@ -431,6 +437,15 @@ def test_few_pairs_are_not_compared(pairs, shown):
 def test_a_common_drop_of_all_pairs_is_no_comparison():
     rows = table_rows(["nib", "random"], (3, 1))
     assert comparisons(records_of({"nib": [1.0] * 30, "random": [2.0] * 30}), rows) == []
+
+
+def test_noise_is_drawn_for_each_pair(embedded):
+    evaluation = Evaluation(*embedded)
+    first, second = (evaluation.read(pair) for pair in scene_pairs(2))
+    for row in table_rows(["random", "patches"], (3, 1)):
+        for draw in (evaluation.image_map, evaluation.token_scores):
+            torch.testing.assert_close(draw(row, first), draw(row, first), rtol=0, atol=0)
+            assert (draw(row, first)[..., :3] - draw(row, second)[..., :3]).abs().max() > 0.1
 
 
 def test_advantage_is_paired():
