@@ -179,7 +179,10 @@ def test_a_killed_run_goes_on_to_the_same_table(tmp_path, capsys):
     assert 2 <= len(before) < 9
     with records.open("a") as file:
         file.write('{"index": 2, "row": "ni')  # killed in the middle of a line
+    capsys.readouterr()
     run(folder)
+    said = capsys.readouterr().err
+    assert re.search(r"going on with a run that stopped: [012] pairs are done", said)
     assert read_records(folder)[: len(before)] == before
     assert without_speed(lines_of(folder / "table.csv")) == without_speed(
         lines_of(tmp_path / "whole" / "table.csv")

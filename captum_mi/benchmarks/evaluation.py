@@ -229,7 +229,7 @@ def evaluate(
         settings: what the numbers depend on; a folder with others is refused.
         examples: how many of the first pairs keep their maps.
         processes: the processes that share the run.
-        report: told of each pair that is skipped.
+        report: told of each pair that is skipped, and of a run that goes on.
 
     Returns:
         the records of all processes, in the order of the pairs.
@@ -255,6 +255,8 @@ def evaluate(
 
     todo = [index for index in range(len(pairs)) if missing(index)]
     mine = todo[processes.index :: processes.count]
+    if done and todo and processes.first:
+        report(f"going on with a run that stopped: {len(pairs) - len(todo)} pairs are done")
     writer = RecordWriter(folder, processes.index)
     try:
         for index in tqdm(mine, desc="pairs", disable=not processes.first or not mine):
