@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import shlex
 import sys
 import warnings
 from importlib.metadata import version
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from captum_mi.explanation import ImageExplanation
 
@@ -57,6 +59,31 @@ examples:
   captum-mi estimate layers.npz --x input --y layer3 --compress pca:4 --out layer3.json
 """
 
+# What each command calls the library's arguments, in errors and warnings.
+EXPLAIN_FLAGS = {
+    "layer": "--layer N,M (image, text)",
+    "model": "--model",
+    "n_steps": "--steps",
+}
+EVALUATE_FLAGS = EXPLAIN_FLAGS | {
+    "captions": "--captions",
+    "class_names": "--class-names",
+    "folder": "--images",
+    "methods": "--methods",
+    "sweep": "--sweep",
+    "template": "--template",
+}
+ESTIMATE_FLAGS = {
+    "KSG": "--method ksg",
+    "PCA": "--compress pca:N",
+    "bandwidth": "bandwidth of KernelDensity in Python",
+    "estimate_discrete": "--discrete",
+    "jitter": "--jitter",
+    "k": "--k",
+    "labels": "y",
+    "n": "N of --compress",
+}
+
 SHIPPED_SCENE = 8
 DEMONSTRATION = {"mutual_information": 2.0, "samples": 2000}
 
@@ -65,10 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs ``captum-mi``; returns the exit status: 0, 2 for bad input, 130 when stopped."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    options = _parser().parse_args(arguments)
+    options, rest = _parser().parse_known_args(arguments)
 
     def say(message: object) -> None:
-        line = " ".join(str(message).split())
+        line = " ".join(_in_flags(str(message), options.flags).split())
         print(f"captum-mi {options.command}: {line}", file=sys.stderr)  # noqa: T201
 
     told: set[str] = set()
@@ -81,14 +108,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = warn_once
         try:
+            _take(rest, options)
             options.run(options)
-        except (OSError, TypeError, ValueError) as error:
+        except OSError as error:
+            say(f"{error.strerror}: {error.filename!r}" if error.filename else error)
+            return 2
+        except (TypeError, ValueError) as error:
             say(error)
             return 2
         except KeyboardInterrupt:
             say("stopped")
             return 130
     return 0
+
+
+def _take(rest: list[str], options: argparse.Namespace) -> None:
+    """Takes texts that stand behind an option, where argparse takes no more of them."""
+    unknown = [argument for argument in rest if argument.startswith("-")]
+    if unknown or (rest and options.command != "explain"):
+        raise ValueError(
+            f"there is no {(unknown or rest)[0]!r} here; captum-mi {options.command} --help lists"
+            " the options"
+        )
+    if rest:
+        options.texts = [*options.texts, *rest]
+
+
+def _in_flags(message: str, flags: Mapping[str, str]) -> str:
+    """Calls the library's arguments, which stand in backticks, as the command line does."""
+    return re.sub(r"`(\w+)`", lambda name: f"`{flags.get(name[1], name[1])}`", message)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -139,7 +187,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="where to write PATH.png and PATH.json (default: explanation)",
     )
-    explain.set_defaults(run=_explain)
+    explain.set_defaults(run=_explain, flags=EXPLAIN_FLAGS)
     _add_evaluate(commands)
     _add_estimate(commands)
     return parser
@@ -228,7 +276,7 @@ def _add_evaluate(commands: Any) -> None:  # noqa: ANN401
         metavar="FOLDER",
         help="where to write, and to go on after a run that was killed (default: evaluation)",
     )
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.set_defaults(run=_evaluate, flags=EVALUATE_FLAGS)
 
 
 def _add_estimate(commands: Any) -> None:  # noqa: ANN401
@@ -282,24 +330,30 @@ def _add_estimate(commands: Any) -> None:  # noqa: ANN401
         help="compress each variable of more than N columns first: pca:4 or autoencoder:4",
     )
     estimate.add_argument("--out", type=Path, metavar="PATH", help="write the result as JSON too")
-    estimate.set_defaults(run=_estimate)
+    estimate.set_defaults(run=_estimate, flags=ESTIMATE_FLAGS)
 
 
 def _layers(value: str) -> tuple[int, int]:
-    parts = value.split(",")
-    if len(parts) > 2 or not all(part.strip().lstrip("-").isdigit() for part in parts):
+    if not re.fullmatch(r"-?\d+(, *-?\d+)?", value, re.ASCII):
         raise argparse.ArgumentTypeError(f"must be a number N, or N,M; got {value!r}")
+    parts = value.split(",")
     return int(parts[0]), int(parts[-1])
 
 
 def _explain(options: argparse.Namespace) -> None:
+    from captum_mi._checks import check_positive
     from captum_mi.attr import METHODS
+    from captum_mi.benchmarks.rows import check_steps
 
     if options.method not in METHODS:
         known = ", ".join(METHODS)
         raise ValueError(f"`--method` must be one of {known}, got {options.method!r}")
-    if options.steps < 1:
-        raise ValueError(f"`--steps` must be at least 1, got {options.steps}")
+    check_positive("--steps", options.steps)
+    check_steps("`--steps`", options.steps, options.method)
+    base = options.out.with_suffix("") if options.out.suffix in (".png", ".json") else options.out
+    picture, record = Path(f"{base}.png"), Path(f"{base}.json")
+    for path in (picture, record):
+        _check_out(path)
     image, texts, source = _image_and_texts(options)
 
     from captum_mi.explanation import PLACES, explain_pairs, place, takes_steps
@@ -326,9 +380,7 @@ def _explain(options: argparse.Namespace) -> None:
         settings["steps"] = options.steps
     if options.method not in PLACES:
         settings["layers"] = dict(zip(("image", "text"), result.layers, strict=True))
-    base = options.out.with_suffix("") if options.out.suffix in (".png", ".json") else options.out
     base.parent.mkdir(parents=True, exist_ok=True)
-    picture, record = Path(f"{base}.png"), Path(f"{base}.json")
     _draw(result, settings).savefig(picture, dpi=100)
     record.write_text(json.dumps(_record(result, settings), indent=1) + "\n")
     print(_table(result))  # noqa: T201
@@ -346,11 +398,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     from captum_mi.models.clip import hidden_states
 
     for name in ("samples", "steps", "masks"):
-        check_positive(name, getattr(options, name))
+        check_positive(f"--{name}", getattr(options, name))
     if options.examples < 0:
         raise ValueError(f"`--examples` must not be negative, got {options.examples}")
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"`--out` must be a folder, {str(options.out)!r} is a file")
+    _check_out(options.out / "table.csv")
     pairs, source = _pairs(options)
     model, processor = load_clip(options.model)
     states = hidden_states(model, options.layer)
@@ -443,6 +496,7 @@ def _pairs(options: argparse.Namespace) -> tuple[Sequence[Any], str]:
         pairs = captioned_images(options.images, options.captions)
         source = f"{options.images} with {options.captions or 'captions beside the images'}"
     elif options.classes:
+        options.flags = options.flags | {"folder": "--classes"}
         pairs = class_folders(options.classes, options.template, class_names=options.class_names)
         source = f"{options.classes}, {options.template!r}"
     else:
@@ -481,6 +535,8 @@ def _estimate(options: argparse.Namespace) -> None:
                 raise ValueError(f"`--{name}` needs a FILE; without one there is a demonstration")
         _demonstrate()
         return
+    if options.out is not None:
+        _check_out(options.out)
     x, y = read_variables(options.file, options.x, options.y, discrete=options.discrete)
     for name, values in {"x": x, "y": y}.items():
         if values.ndim > 2 and compress is None:
@@ -570,16 +626,30 @@ def _image_and_texts(options: argparse.Namespace) -> tuple[Any, list[str], str]:
     if options.image is None:
         scene = Scenes(SHIPPED_SCENE + 1, objects=2)[SHIPPED_SCENE]
         return Image.fromarray(scene.image), [scene.caption, *scene.texts], "shipped scene"
+    image = read_image(options.image)
     if not options.texts:
         raise ValueError(
-            f'image {options.image!r} needs at least one text: captum-mi explain {options.image} "a'
-            ' red circle"'
+            f"image {options.image!r} needs at least one text: captum-mi explain"
+            f" {shlex.quote(options.image)} 'a red circle'"
         )
     for text in options.texts:
         if not text.strip():
             raise ValueError(f"a text must not be empty, got {text!r}")
-    image = read_image(options.image)
+        if Path(text).suffix.lower() in Image.registered_extensions():
+            raise ValueError(
+                f"{text!r} is the name of an image, not a text; one call explains one image, the"
+                " first argument, with one or more texts"
+            )
     return image, options.texts, options.image
+
+
+def _check_out(path: Path) -> None:
+    """Raises ValueError where no file can be written, before work is done for it."""
+    if path.is_dir():
+        raise ValueError(f"`--out` must name a file, {str(path)!r} is a folder")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"`--out` cannot be written: {str(above)!r} is no folder to write in")
 
 
 def _draw(result: ImageExplanation, settings: dict[str, Any]) -> Any:  # noqa: ANN401

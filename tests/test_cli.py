@@ -80,15 +80,25 @@ def test_a_local_folder_and_a_grey_image(tmp_path, embedded):
         (["nowhere.png", "a heart"], "there is no image 'nowhere.png'; give the path"),
         (["broken.png", "a heart"], "'broken.png' cannot be read as an image"),
         (["cut.png", "a heart"], "'cut.png' cannot be read as an image"),
-        (["good.png"], "image 'good.png' needs at least one text"),
+        (["good.png"], "image 'good.png' needs at least one text: .* good.png 'a red circle'"),
+        (["a red circle"], "there is no image 'a red circle'; give the path of an image file"),
+        (["good.png", "cut.png", "a heart"], "'cut.png' is the name of an image, not a text; one"),
+        (["good.png", "--steps", "3", "cut.png"], "'cut.png' is the name of an image, not a text"),
+        (["good.png", "a heart", "--magic", "3"], "there is no '--magic' here; captum-mi exp"),
+        (["."], "'.' cannot be read as an image .Is a directory."),
+        (["good.png", "a heart", "other.JPG"], "'other.JPG' is the name of an image, not a text"),
         (["good.png", "a heart", " "], "a text must not be empty, got ' '"),
         (
             ["good.png", "a heart", "--method", "magic"],
             "`--method` must be one of nib.*got 'magic'",
         ),
         (["good.png", "a heart", "--steps", "0"], "`--steps` must be at least 1, got 0"),
-        (["good.png", "a heart", "--layer", "7"], "`layer` must be 0 to 6.*image tower, got 7"),
-        (["good.png", "a heart", "--layer", "3,5"], "`layer` must be 0 to 4.*text tower, got 5"),
+        (["good.png", "a heart", "--steps", "1"], "`--steps` must be at least 2 for nib, got 1"),
+        (["good.png", "a heart", "--out", "good.png/a"], "`--out` cannot be written: .*good.png'"),
+        (["good.png", "a heart", "--out", "taken"], "`--out` must name a file, 'taken.png' is a f"),
+        (["good.png", "a heart", "--layer", "-1"], "`--layer N,M .* must be 0 to 6.* got -1"),
+        (["good.png", "a heart", "--layer", "7"], "`--layer N,M .* must be 0 to 6.*image tower"),
+        (["good.png", "a heart", "--layer", "3,5"], "`--layer N,M .* must be 0 to 4.*text tower"),
         (
             ["good.png", "a heart", "--model", "no/hub"],
             "cannot load a model from 'no/hub'; give a local",
@@ -101,13 +111,16 @@ def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     image = Image.fromarray(Scenes(1)[0].image)
     image.save("good.png")
+    (tmp_path / "taken.png").mkdir()
     (tmp_path / "broken.png").write_text("no image")
     (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:900])
     assert main(["explain", *arguments]) == 2
     captured = capsys.readouterr()
-    lines = [line for line in captured.err.splitlines() if line.startswith("captum-mi")]
+    own = [line for line in captured.err.splitlines() if line.startswith("captum-mi explain: ")]
+    lines = [line for line in own if not line.startswith("captum-mi explain: warning: ")]
     assert len(lines) == 1
     assert re.search(words, lines[0])
+    assert all(name.startswith("--") for name in re.findall("`([^`]*)`", lines[0]))
     assert "Traceback" not in captured.err
     assert not list(tmp_path.glob("explanation*"))
 
@@ -148,10 +161,28 @@ def test_each_tower_is_explained_at_its_own_hidden_state(scene_file, tmp_path, e
     np.testing.assert_allclose(scores, in_text[0].sum(-1), atol=1e-5)
 
 
-def test_a_malformed_layer_is_a_usage_error(capsys):
+def test_texts_may_stand_behind_options(scene_file, tmp_path):
+    out = tmp_path / "out"
+    arguments = [
+        "explain",
+        scene_file,
+        "--steps",
+        "2",
+        "a red circle",
+        "--out",
+        str(out),
+        "a heart",
+    ]
+    assert main(arguments) == 0
+    explanations = json.loads(out.with_suffix(".json").read_text())["explanations"]
+    assert [one["text"] for one in explanations] == ["a red circle", "a heart"]
+
+
+@pytest.mark.parametrize("layer", ["1,2,3", "9,", "3.5", "²", "--3"])
+def test_a_malformed_layer_is_a_usage_error(layer, capsys):
     with pytest.raises(SystemExit, match=r"2"):
-        main(["explain", "x.png", "a heart", "--layer", "1,2,3"])
-    assert "must be a number N, or N,M; got '1,2,3'" in capsys.readouterr().err
+        main(["explain", "x.png", "a heart", f"--layer={layer}"])
+    assert f"must be a number N, or N,M; got {layer!r}" in capsys.readouterr().err
 
 
 def test_help_shows_examples():

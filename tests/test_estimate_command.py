@@ -132,41 +132,62 @@ def test_headers_and_delimiters(text, x, y, shape, tmp_path):
     ("arguments", "words"),
     [
         (["nowhere.npz"], "there is no file 'nowhere.npz'"),
-        (["notes.txt"], r"`path` must be a .npz, .npy, .csv or .tsv file, got 'notes.txt'"),
+        (["notes.txt"], r"FILE must be a .npz, .npy, .csv or .tsv file, got 'notes.txt'"),
         (["broken.npz"], "'broken.npz' cannot be read"),
-        (["three.npz"], r"`x` must name an array of 'three.npz', one of a, b, c; got None"),
-        (["two.npz", "--x", "q", "--y", "b"], "`x` must name an array.*got 'q'"),
+        (["three.npz"], "'three.npz' holds the arrays a, b, c; say which is x, with `--x NAME`"),
+        (["three.npz", "--x", "b"], "'three.npz' holds .* say which is y, with `--y NAME`"),
+        (["one.npz"], "'one.npz' must hold two arrays, x and y, got a"),
+        (["table.csv", "--x", "1-0", "--y", "2"], "`--x` names no columns with '1-0'"),
+        (["latin.csv"], "'latin.csv' cannot be read .it is no UTF-8 text; save it as UTF-8."),
+        (["two.npz", "table.csv"], "there is no 'table.csv' here; captum-mi estimate --help lists"),
+        (["two.npz", "--x", "q", "--y", "b"], "`--x` must name an array.*got 'q'"),
         (["short.npz"], "`x` and `y` must have the same number of samples, got 20 and 19"),
         (["nan.npz"], "`x` must be finite, got NaN or infinity in 1 of 20 rows"),
         (["constant.npz"], "`y` has constant columns, 0"),
         (["image.npz"], r"x has shape \(20, 4, 4\); give `--compress pca:4`"),
-        (["table.csv"], "'table.csv' has 3 columns; say which are `x` and which `y`"),
-        (["table.csv", "--x", "0", "--y", "7"], "`y` names no columns with '7'; the table has 3"),
-        (["table.csv", "--x", "0-9", "--y", "1"], "`x` names no columns with '0-9'"),
+        (["table.csv"], "'table.csv' has 3 columns; say which are x and which y, as in `--x"),
+        (["table.csv", "--x", "0", "--y", "7"], "`--y` names no columns with '7'; the table has 3"),
+        (["table.csv", "--x", "0-9", "--y", "1"], "`--x` names no columns with '0-9'"),
         (["ragged.csv"], r"'ragged.csv' cannot be read \(row 2 has 3 columns, the first has 2\)"),
-        (["hole.csv"], "column '1' has '' in row 2, which is no number; drop the row, or say that"),
+        (["hole.csv"], "column '1' has '' in row 2, which is no number; drop the row, or give"),
         (["hole.csv", "--discrete"], "column '1' has 1 empty labels, the first in row 2"),
-        (["twice.csv", "--x", "a", "--y", "b"], "`x` names 'a', as 2 columns are called"),
+        (["twice.csv", "--x", "a", "--y", "b"], "`--x` names 'a', as 2 columns are called"),
         (["objects.npz"], "'objects.npz' cannot be read .it holds no array of numbers"),
-        (["flat.npz", "--compress", "pca:2"], "`n` must be at most 1, the rank of the samples"),
+        (["flat.npz", "--compress", "pca:2"], "`N of --compress` must be at most 1, the rank of"),
         (["--compress", "zip:4"], "`--compress` must be pca:N or autoencoder:N, got"),
         (["--k", "3"], "`--k` needs a FILE"),
         (["--out", "demo.json"], "`--out` needs a FILE"),
         (["cube.npy"], r"'cube.npy' must hold an array \(N, d\).* got shape \(2, 2, 2\)"),
         (["two.npz", "--method", "magic"], "`--method` must be one of wkl, kl, ksg, kde, got 'mag"),
-        (["two.npz", "--k", "0"], "`k` must be at least 1, got 0"),
-        (["two.npz", "--k", "30"], "must hold at least 31 samples for Weighted.*got 20"),
+        (["two.npz", "--k", "0"], "`--k` must be at least 1, got 0"),
+        (["two.npz", "--k", "30"], "at least 31 samples .* give more, or choose a smaller `--k`"),
         (["two.npz", "--method", "kde", "--k", "3"], "`--k` is for wkl, kl and ksg"),
         (["two.npz", "--compress", "zip:4"], "`--compress` must be pca:N or autoencoder:N, got"),
         (
             ["two.npz", "--compress", "pca"],
             "`--compress` must be pca:N or autoencoder:N, got 'pca'",
         ),
-        (["labels.npz", "--discrete", "--method", "ksg"], "`x.labels == 9.` must hold at least 4"),
+        (["labels.npz", "--discrete", "--method", "ksg"], "`x of label 9` must hold at least 4"),
         (
             ["same.npz", "--method", "kl"],
-            "at distance 0 .* a discrete variable belongs into `estimate_discrete`",
+            "at distance 0 .*; use `--discrete` with a discrete variable as `y`, .* a `--jitter`",
         ),
+        (
+            ["same.npz", "--method", "kde"],
+            "no best bandwidth.*drop repeated samples, or give `bandwidth of KernelDensity in Py",
+        ),
+        (["wide.npz"], "^.*: 80 dimensions are too many: .*; compress .* with `--compress pca:N`"),
+        (["wide.npz", "--k", "30"], "`--k` must be larger in 80 dimensions, .* `--compress pca:N`"),
+        (["short-wide.npz"], r"at least 81 samples .* got 20; .* fewer dimensions with `--com"),
+        (["short-wide.npz", "--method", "kde"], "`y` is degenerate: 20 .* with `--compress pca:N`"),
+        (["short-wide.npz", "--compress", "pca:30"], "at least 30 .* lower `N of --compress`"),
+        (["texts.npz"], "`x` must hold numbers, got texts; use `--discrete` with texts as `y`"),
+        (["two.npz", "--jitter", "nan"], "`--jitter` must be at least 0 and finite, got nan"),
+        (["nan.npz", "--x", "y", "--y", "x", "--compress", "pca:1"], "`y` must be finite"),
+        (["nan-wide.npz", "--compress", "pca:1"], "`y` must be finite"),
+        (["two-labels.npz", "--discrete"], r"`y` must be \(20,\), one for each sample of `x`"),
+        (["two.npz", "--out", "."], "`--out` must name a file, '.' is a folder"),
+        (["two.npz", "--out", "table.csv/a.json"], "`--out` cannot be written: .*table.csv'"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, monkeypatch, capsys):
@@ -174,11 +195,19 @@ def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, monkeypa
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 20, 1))
     np.savez("two.npz", a=a, b=b)
+    np.savez("one.npz", a=a)
+    (tmp_path / "latin.csv").write_bytes("höhe,b\n1,2\n3,4\n".encode("latin-1"))
     np.savez("three.npz", a=a, b=b, c=b)
     np.savez("short.npz", x=a, y=b[1:])
     np.savez("nan.npz", x=np.where(np.arange(20)[:, None] == 3, np.nan, a), y=b)
     np.savez("constant.npz", x=a, y=np.ones((20, 1)))
     np.savez("image.npz", x=rng.normal(size=(20, 4, 4)), y=b)
+    wide = rng.normal(size=(300, 40))
+    np.savez("wide.npz", x=wide, y=rng.normal(size=(300, 40)))
+    np.savez("short-wide.npz", x=wide[:20], y=wide[20:40])
+    np.savez("nan-wide.npz", x=wide[:20], y=np.where(np.eye(20, 40) > 0, np.nan, wide[:20]))
+    np.savez("texts.npz", x=np.where(a[:, 0] > 0, "high", "low"), y=b)
+    np.savez("two-labels.npz", x=a, y=np.ones((20, 2), dtype=int))
     np.savez("labels.npz", x=a, y=np.where(np.arange(20) < 2, 9, 1))
     np.savez("same.npz", x=np.repeat(a[:10], 2, axis=0), y=np.repeat(b[:10], 2, axis=0))
     np.save("cube.npy", np.zeros((2, 2, 2)))
@@ -194,3 +223,6 @@ def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, monkeypa
     lines = [line for line in err.splitlines() if "warning" not in line]
     assert len(lines) == 1
     assert re.search(words, lines[0])
+    variables = ("x", "y", "(x, y)", "x of label 9", "bandwidth of KernelDensity in Python")
+    for name in re.findall("`([^`]*)`", err):
+        assert name.startswith(("--", "N of --")) or name in variables

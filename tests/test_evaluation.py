@@ -370,30 +370,57 @@ def test_more_steps_bring_the_map_nearer_to_its_limit(embedded):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--methods", "magic"], "`methods` must be one of 'nib', 'm2ib'.*got 'magic'"),
-        (["--methods", "nib", "nib"], "`methods` names 'nib' twice"),
-        (["--samples", "0"], "`samples` must be at least 1, got 0"),
-        (["--layer", "9"], "`layer` must be 0 to 6, the blocks already run in the image tower"),
+        (["--methods", "magic"], "`--methods` must be one of 'nib', 'm2ib'.*got 'magic'"),
+        (["--methods", "nib", "nib"], "`--methods` names 'nib' twice"),
+        (["--samples", "0"], "`--samples` must be at least 1, got 0"),
+        (["--steps", "-1"], "`--steps` must be at least 1, got -1"),
+        (["--steps", "1"], "`--steps` must be at least 2 for nib, got 1"),
+        (["--steps", "1", "--methods", "ig", "inverted"], "at least 2 for inverted, got 1"),
+        (["--steps", "1", "--sweep", "layer", "2"], "`--steps` must be at least 2 for nib, got 1"),
+        (["--sweep", "n_steps", "1"], "`--sweep` n_steps must be at least 2 for nib, got 1"),
+        (["--layer", "9"], r"`--layer N,M \(image, text\)` must be 0 to 6, .* in the image tower"),
+        (["--layer", "5"], r"`--layer N,M .* must be 0 to 4, .* in the text tower, got 5"),
         (["--captions", "x.csv"], "`--captions` needs `--images FOLDER`"),
         (["--class-names", "x.txt"], "`--class-names` needs `--classes FOLDER`"),
         (["--images", "a", "--classes", "b"], "`--images` and `--classes` exclude each other"),
-        (["--images", "nowhere", "--captions", "x.csv"], "nowhere"),
-        (["--sweep", "magic"], "`sweep` must be one of 'n_steps', 'layer', 'beta', got 'magic'"),
+        (["--images", "nowhere"], "`--images` must be an existing folder, got 'nowhere'"),
+        (["--classes", "nowhere"], "`--classes` must be an existing folder, got 'nowhere'"),
+        (["--classes", "one-class", "--template", "a"], "`--template` must contain {}.*got 'a'"),
+        (["--classes", "no-class"], "`--classes` must hold one folder of images per class"),
+        (["--images", "no-class"], "`--images` 'no-class' has no image .* in `--captions`"),
+        (["--images", "no-class", "--captions", "x"], "`--captions` 'x' is not a file"),
+        (
+            ["--images", "no-class", "--captions", "out.csv"],
+            "`--captions` 'out.csv' names the image .* in `--images`",
+        ),
+        (["--classes", "one-class", "--class-names", "x"], "`--class-names` 'x' is not a file"),
+        (["--sweep", "magic"], "`--sweep` must be one of 'n_steps', 'layer', 'beta', got 'magic'"),
         (["--sweep", "beta", "x"], "`--sweep` takes numbers, got 'x'"),
-        (["--sweep", "n_steps", "2.5"], "`sweep` n_steps takes whole numbers, got 2.5"),
-        (["--sweep", "n_steps", "inf"], "`sweep` n_steps takes finite values, each once, got inf"),
+        (["--sweep", "n_steps", "2.5"], "`--sweep` n_steps takes whole numbers, got 2.5"),
+        (["--sweep", "n_steps", "inf"], "`--sweep` n_steps takes finite values, .* got inf"),
         (["--sweep", "n_steps", "3", "3"], "takes finite values, each once, got 3"),
         (["--examples", "-1"], "`--examples` must not be negative, got -1"),
-        (["--sweep", "beta", "0"], "`sweep` beta takes positive values, got 0"),
-        (["--sweep", "beta", "--methods", "nib"], "`methods`: nib has no beta to sweep"),
-        (["--sweep", "layer", "7"], "`layer` must be 0 to 6"),
+        (["--sweep", "beta", "0"], "`--sweep` beta takes positive values, got 0"),
+        (["--sweep", "beta", "--methods", "nib"], "`--methods`: nib has no beta to sweep"),
+        (["--sweep", "layer", "5"], "`--sweep` layer takes 0 to 4, the hidden states .* got 5"),
+        (["--sweep", "layer", "-1"], "`--sweep` layer takes 0 to 4, .* got -1"),
+        (["--out", "out.csv"], "`--out` must be a folder, 'out.csv' is a file"),
+        (["--out", "out.csv/deep"], "`--out` cannot be written: '.*out.csv' is no folder"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, capsys):
-    assert main(["evaluate", *arguments, "--out", str(tmp_path / "out")]) == 2
-    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("captum-mi")]
+def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "no-class").mkdir()
+    (tmp_path / "one-class" / "heart").mkdir(parents=True)
+    scene_pairs(1)[0].load().save(tmp_path / "one-class" / "heart" / "0.png")
+    (tmp_path / "out.csv").write_text("image,caption\n../a.png,a heart\n")
+    assert main(["evaluate", "--out", "out", *arguments]) == 2
+    err = capsys.readouterr().err
+    own = [line for line in err.splitlines() if line.startswith("captum-mi evaluate: ")]
+    lines = [line for line in own if not line.startswith("captum-mi evaluate: warning: ")]
     assert len(lines) == 1
     assert re.search(words, lines[0])
+    assert all(name.startswith("--") for name in re.findall("`([^`]*)`", lines[0]))
     assert not (tmp_path / "out").exists()
 
 

@@ -152,8 +152,14 @@ def test_weights_of_the_code():
 
 @pytest.mark.parametrize(("k", "dim"), [(1, 4), (1, 5), (2, 8), (5, 20)])
 def test_infeasible_weights(k, dim):
-    with pytest.raises(ValueError, match=f"`k` must leave .* in {dim} dimensions .*got k={k} with"):
+    with pytest.raises(ValueError, match=f"`k` must be larger in {dim} dimensions, got {k}: "):
         neighbor_weights(k, dim)
+
+
+def test_too_many_dimensions_are_not_laid_on_k():
+    words = "^80 dimensions are too many: no weights of 80 neighbours meet the 21 conditions"
+    with pytest.raises(ValueError, match=words):
+        neighbor_weights(80, 80)
 
 
 def test_long_weights_warn(rng):
@@ -281,7 +287,7 @@ def test_repeated_samples_are_refused(rng):
             estimator.estimate(x, y)
     with pytest.raises(ValueError, match="`x` has 20 samples at distance 0"):
         WeightedKozachenkoLeonenko(weights="code").entropy(x)
-    with pytest.raises(ValueError, match=r"`x\[labels == 0\]` has 10 samples at distance 0"):
+    with pytest.raises(ValueError, match=r"`x of label 0` has 10 samples at distance 0"):
         KSG(1).estimate_discrete(np.vstack([x[:5], x[:5], y]), [0] * 10 + [1] * len(y))
 
 
@@ -303,7 +309,7 @@ def test_jitter_separates(rng):
         estimate = estimator.estimate(x, y)
         assert estimate.value == pytest.approx(1, abs=0.15)
         assert estimator.estimate(x, y) == estimate
-    with pytest.warns(UserWarning, match="`[xy]` has .* where ties differ .* Take KSG"):
+    with pytest.warns(UserWarning, match="`[xy]` has .* where ties differ .* Take `KSG`"):
         far_below = KozachenkoLeonenko(jitter=1e-10).estimate(x, y)
     assert far_below.value < 0.5
 

@@ -13,7 +13,7 @@ from torch import nn
 from captum_mi._checks import check_choice
 from captum_mi.attr import METHODS
 from captum_mi.explanation import PLACES
-from captum_mi.models.clip import blocks, hidden_state
+from captum_mi.models.clip import blocks
 
 CONTROLS = ("ig", "random", "patches", "inverted")
 """To compare with: Captum's IntegratedGradients; uniform noise on each pixel; the same on each
@@ -26,6 +26,22 @@ SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
     "beta": ("m2ib", BETAS),
 }
 """The NIB paper's ablations, Tables 3 to 7: setting -> method and values (none: every layer)."""
+
+LEAST_STEPS = {"nib": 2, "inverted": 2}
+"""Captum's quadrature has two points or more; what is not listed makes do with one step."""
+
+
+def check_steps(named: str, n_steps: int, method: str) -> None:
+    """Raises a ValueError if a method cannot do with so few steps.
+
+    Args:
+        named: what to call the argument.
+        n_steps: the number of steps.
+        method: a name in ``METHODS`` or in ``CONTROLS``.
+    """
+    least = LEAST_STEPS.get(method, 1)
+    if n_steps < least:
+        raise ValueError(f"{named} must be at least {least} for {method}, got {n_steps}")
 
 
 @dataclass(frozen=True)
@@ -58,12 +74,14 @@ def table_rows(
         **options: arguments of the methods' ``attribute``, for those that take them.
 
     Raises:
-        ValueError: if a method is unknown or comes twice.
+        ValueError: if a method is unknown, comes twice or cannot do with so few steps.
     """
     for method in methods:
         check_choice("methods", method, (*METHODS, *CONTROLS))
         if methods.count(method) > 1:
             raise ValueError(f"`methods` names {method!r} twice")
+        if "n_steps" in options:
+            check_steps("`n_steps`", options["n_steps"], method)
     return [Row(method, method, states, options) for method in methods]
 
 
@@ -92,8 +110,8 @@ def sweep_rows(
     check_choice("sweep", name, SWEEPS)
     default_method, default_values = SWEEPS[name]
     methods = methods or [default_method]
-    if name == "layer" and not values:
-        depth = min(len(blocks(model, "image")), len(blocks(model, "text")))
+    depth = min(len(blocks(model, "image")), len(blocks(model, "text")))
+    if name == "layer":
         default_values = tuple(range(depth + 1))
     chosen = list(values or default_values)
     for value in chosen:
@@ -114,12 +132,18 @@ def sweep_rows(
                 raise ValueError(f"`sweep` {name} takes whole numbers, got {value:g}")
             settings, at = dict(options), states
             if name == "layer":
+                if not 0 <= value <= depth:
+                    raise ValueError(
+                        f"`sweep` layer takes 0 to {depth}, the hidden states that both towers"
+                        f" have, got {value:g}"
+                    )
                 at = int(value), int(value)
-                hidden_state(model, "image", at[0])
-                hidden_state(model, "text", at[1])
             elif not value > 0:
                 raise ValueError(f"`sweep` {name} takes positive values, got {value:g}")
             else:
                 settings[name] = value if name == "beta" else int(value)
+            if "n_steps" in settings:
+                named = "`sweep` n_steps" if name == "n_steps" else "`n_steps`"
+                check_steps(named, settings["n_steps"], method)
             rows.append(Row(f"{method} {name}={value:g}", method, at, settings))
     return rows, chosen

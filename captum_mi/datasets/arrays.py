@@ -1,4 +1,4 @@
-"""Two variables from a file: arrays of NumPy, or columns of a table."""
+"""Two variables from a file, for ``captum-mi estimate``, whose options its errors name."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def read_variables(
         columns = table.columns(path, x, y, discrete=discrete)
         return table.numbers(columns[0]), (table.labels if discrete else table.numbers)(columns[1])
     if suffix not in (".npz", ".npy"):
-        raise ValueError(f"`path` must be a .npz, .npy, .csv or .tsv file, got {str(path)!r}")
+        raise ValueError(f"FILE must be a .npz, .npy, .csv or .tsv file, got {str(path)!r}")
     loaded = _read(path, _load)
     if isinstance(loaded, dict):
         return _arrays(loaded, path, x, y)
@@ -81,7 +81,9 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:  # noqa: ANN401
         raise ValueError(f"there is no file {str(path)!r}") from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         reason = str(error)
-        if "pickle" in reason:
+        if isinstance(error, UnicodeDecodeError):
+            reason = "it is no UTF-8 text; save it as UTF-8"
+        elif "pickle" in reason:
             reason = "it holds no array of numbers or texts"
         raise ValueError(f"{str(path)!r} cannot be read ({reason})") from error
 
@@ -99,12 +101,21 @@ def _arrays(
     arrays: dict[str, Array], path: Path, x: str | None, y: str | None
 ) -> tuple[Array, Array]:
     names = list(arrays)
+    if len(names) < 2:
+        raise ValueError(
+            f"{str(path)!r} must hold two arrays, x and y, got {', '.join(names) or 'none'}"
+        )
     if x is None and y is None:
         x, y = ("x", "y") if {"x", "y"} <= set(names) else (names if len(names) == 2 else (x, y))
     for option, name in (("x", x), ("y", y)):
+        if name is None:
+            raise ValueError(
+                f"{str(path)!r} holds the arrays {', '.join(names)}; say which is {option}, with"
+                f" `--{option} NAME`"
+            )
         if name not in arrays:
             raise ValueError(
-                f"`{option}` must name an array of {str(path)!r}, one of {', '.join(names)}; got"
+                f"`--{option}` must name an array of {str(path)!r}, one of {', '.join(names)}; got"
                 f" {name!r}"
             )
     return arrays[str(x)], arrays[str(y)]
@@ -152,12 +163,12 @@ class _Table:
             x, y = "0", "1"
         if x is None or y is None:
             raise ValueError(
-                f"{str(path)!r} has {len(self.names)} columns; say which are `x` and which `y`,"
-                " such as x '0-3' and y '4,5'"
+                f"{str(path)!r} has {len(self.names)} columns; say which are x and which y, as in"
+                " `--x 0-3 --y 4,5`"
             )
         found = self.positions("x", x), self.positions("y", y)
         if discrete and len(found[1]) != 1:
-            raise ValueError(f"`y` must be one column of labels, got {len(found[1])}")
+            raise ValueError(f"`--y` must be one column of labels, got {len(found[1])}")
         return found
 
     def positions(self, option: str, spec: str) -> list[int]:
@@ -167,18 +178,23 @@ class _Table:
             first, dash, last = part.partition("-")
             if self.names.count(part) > 1:
                 raise ValueError(
-                    f"`{option}` names {part!r}, as {self.names.count(part)} columns are called;"
+                    f"`--{option}` names {part!r}, as {self.names.count(part)} columns are called;"
                     " give its number"
                 )
             if part in self.names:
                 found.append(self.names.index(part))
             elif _is_position(part, count):
                 found.append(int(part))
-            elif dash and _is_position(first, count) and _is_position(last, count):
+            elif (
+                dash
+                and _is_position(first, count)
+                and _is_position(last, count)
+                and int(first) <= int(last)
+            ):
                 found += range(int(first), int(last) + 1)
             else:
                 raise ValueError(
-                    f"`{option}` names no columns with {part!r}; the table has {count}, 0 to"
+                    f"`--{option}` names no columns with {part!r}; the table has {count}, 0 to"
                     f" {count - 1}: {', '.join(self.names[:8])}{', ...' if count > 8 else ''}"
                 )
         return found
@@ -190,8 +206,8 @@ class _Table:
                 if not _is_number(cell):
                     raise ValueError(
                         f"column {self.names[column]!r} has {str(cell)!r} in row"
-                        f" {row + self.first_line}, which is no number; drop the row, or say that y"
-                        " is `discrete` if it is a label"
+                        f" {row + self.first_line}, which is no number; drop the row, or give a"
+                        " column of labels as `--y` with `--discrete`"
                     )
         return self.cells[:, columns].astype(np.float64)
 

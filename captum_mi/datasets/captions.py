@@ -90,7 +90,8 @@ def read_image(path: str | Path) -> Image.Image:
             f"there is no image {str(path)!r}; give the path of an image file"
         ) from None
     except Exception as error:  # damaged files fail in as many ways as there are decoders
-        raise ValueError(f"{str(path)!r} cannot be read as an image ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{str(path)!r} cannot be read as an image ({reason})") from error
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

@@ -66,6 +66,10 @@ def from_array(name: str, value: ArrayLike) -> Tensor:
     if np.ma.is_masked(value):
         raise ValueError(f"`{name}` must not have masked entries; drop such rows")
     array = np.asarray(value)
+    if array.dtype.kind in "SU":
+        raise ValueError(
+            f"`{name}` must hold numbers, got texts; use `estimate_discrete` with texts as `labels`"
+        )
     if array.dtype.kind not in "biufc":
         raise ValueError(f"`{name}` must hold numbers, got an array of {array.dtype}")
     dtype = np.complex128 if array.dtype.kind == "c" else np.float64
@@ -82,9 +86,14 @@ def check_varies(name: str, samples: Tensor) -> None:
 def check_least(name: str, samples: Tensor, least: int, estimator: object) -> None:
     """Raises a ValueError if ``samples`` (N, d) are fewer than ``estimator`` can do with."""
     if len(samples) < least:
+        remedy = "give more"
+        if hasattr(estimator, "k"):
+            left_open = estimator.k is None  # then it follows the dimensions
+            also = ", or compress to fewer dimensions with `PCA`" if left_open else ""
+            remedy += f", or choose a smaller `k`{also}"
         raise ValueError(
             f"`{name}` must hold at least {least} samples for {estimator!r}, got {len(samples)};"
-            f" give more{', or choose a smaller `k`' if hasattr(estimator, 'k') else ''}"
+            f" {remedy}"
         )
 
 
@@ -167,17 +176,18 @@ def warn_if_tied(name: str, samples: Tensor, scale: float) -> None:
     if tied and samples.shape[1] > 1:
         warnings.warn(
             f"`{name}` has columns of few or often repeated values, {_listed(tied)}, which have no"
-            " density: entropies, and what is made of them, are far off. Take KSG, drop them, give"
-            " a label to `estimate_discrete`, or choose a `jitter` of about the values' step",
+            " density: entropies, and what is made of them, are far off. Take `KSG`, drop them, use"
+            " `estimate_discrete` with a discrete variable as `labels`, or choose a `jitter` of"
+            " about the values' step",
             stacklevel=3,
         )
     ties = n_duplicates(samples) if scale else 0
     if ties and scale < _step(samples) / 10:
         warnings.warn(
             f"`{name}` has {ties} samples that repeat others; where ties differ between x, y and"
-            " (x, y), `jitter` adds d log(jitter) for each, far below the truth. Take KSG, give"
-            " labels to `estimate_discrete`, drop repeated rows, or choose a jitter of about the"
-            " step to which values were rounded",
+            " (x, y), `jitter` adds d log(jitter) for each, far below the truth. Take `KSG`, use"
+            " `estimate_discrete` with a discrete variable as `labels`, drop repeated rows, or"
+            " choose a `jitter` of about the step to which values were rounded",
             stacklevel=3,
         )
 
@@ -233,7 +243,7 @@ def whitened(name: str, samples: Tensor) -> tuple[Tensor, float]:
     if n_samples <= dim:
         raise ValueError(
             f"the covariance of `{name}` is degenerate: {n_samples} samples of {dim} columns; give"
-            f" more samples, or compress with PCA to fewer columns"
+            " more samples, or compress to fewer columns with `PCA`"
         )
     mean, scale = samples.mean(dim=0), samples.std(dim=0)
     standard = (samples - mean) / scale
@@ -249,7 +259,7 @@ def whitened(name: str, samples: Tensor) -> tuple[Tensor, float]:
     if rank < dim:
         raise ValueError(
             f"the covariance of `{name}` is degenerate: its {dim} columns have rank {rank}; drop"
-            f" columns that the others determine, or compress with PCA to {rank} or fewer"
+            f" columns that the others determine, or compress to {rank} or fewer with `PCA`"
         )
     return standard @ (axes.T / singular), float(scale.log().sum() + singular.log().sum())
 

@@ -156,7 +156,7 @@ class EntropyEstimator(MutualInformationEstimator):
         reduction = self._pointwise_entropy("x", samples)
         for label, members in rows.items():
             members = members.to(samples.device)
-            name = f"x[labels == {label!r}]"
+            name = f"x of label {label!r}"
             reduction[members] -= self._pointwise_entropy(name, samples[members])
         return Estimate.of(reduction)
 

@@ -107,8 +107,8 @@ class PCA(Compressor):
         samples = _finite(x).double().flatten(1)
         if min(samples.shape) < self.n or len(samples) < 2:
             raise ValueError(
-                f"PCA({self.n}) needs at least {max(self.n, 2)} samples and {self.n} features,"
-                f" got {tuple(samples.shape)}; lower `n`"
+                f"PCA({self.n}) needs at least {max(self.n, 2)} samples and {self.n} features of"
+                f" `x`, got {tuple(samples.shape)}; lower `n`"
             )
         mean = samples.mean(0)
         _, scales, axes = torch.linalg.svd(samples - mean, full_matrices=False)
@@ -119,7 +119,7 @@ class PCA(Compressor):
         rank = int((scales > least).sum())
         if rank < self.n:
             raise ValueError(
-                f"`n` must be at most {rank}, the rank of the samples, got {self.n}; further"
+                f"`n` must be at most {rank}, the rank of `x`, got {self.n}; further"
                 " components would be rounding noise"
             )
         kept = axes[: self.n]
@@ -454,7 +454,7 @@ class Compressed(MutualInformationEstimator):
             x: (N, ...), what the compressor of X takes.
             y: (N, ...), row i drawn together with row i of ``x``.
         """
-        return self.estimator.estimate(_codes(self.x, x), _codes(self.y, y))
+        return self.estimator.estimate(_codes("x", self.x, x), _codes("y", self.y, y))
 
     def estimate_discrete(self, x: Samples, labels: Samples) -> Estimate:
         """Mutual information of the codes of a continuous variable and a discrete one.
@@ -463,15 +463,18 @@ class Compressed(MutualInformationEstimator):
             x: (N, ...), what the compressor of X takes.
             labels: (N,), integers or strings.
         """
-        return self.estimator.estimate_discrete(_codes(self.x, x), labels)
+        return self.estimator.estimate_discrete(_codes("x", self.x, x), labels)
 
 
-def _codes(compressor: Compressor | None, samples: Samples) -> Samples:
+def _codes(name: str, compressor: Compressor | None, samples: Samples) -> Samples:
     if compressor is None:
         return samples
-    if not compressor.fitted:
-        compressor = copy.deepcopy(compressor).fit(samples)
-    return compressor.transform(samples)
+    try:
+        if not compressor.fitted:
+            compressor = copy.deepcopy(compressor).fit(samples)
+        return compressor.transform(samples)
+    except ValueError as error:  # what a compressor calls `x` may be Y here
+        raise ValueError(str(error).replace("`x`", f"`{name}`")) from error
 
 
 def _not_fitted(compressor: Compressor) -> RuntimeError:

@@ -84,15 +84,19 @@ def neighbor_weights(k: int, dim: int, kind: Kind = "paper") -> NDArray[np.float
     norm = float(np.linalg.norm(solution))
     residual = np.abs(conditions[1:] @ solution).max(initial=0.0)
     if abs(solution.sum() - 1) > SUM_TOLERANCE or residual > SUM_TOLERANCE * norm:
+        what, also = f"{dim} dimensions are too many", ""
+        if k < dim:
+            what = f"`k` must be larger in {dim} dimensions, got {k}"
+            also = ", or choose a larger one"
         raise ValueError(
-            f"`k` must leave {len(conditions)} conditions in {dim} dimensions a solution, got k={k}"
-            f" with {len(neighbors)} neighbours to weigh;"
-            f" {f'choose k of {dim} or more, or ' if k < dim else ''}compress to fewer dimensions"
+            f"{what}: no weights of {len(neighbors)} neighbours meet the {len(conditions)}"
+            f" conditions; compress to fewer dimensions with `PCA`{also}"
         )
     if norm > LARGE_NORM:
         warnings.warn(
             f"the weights of k={k} neighbours in {dim} dimensions have norm {norm:.3g}, above"
-            f" {LARGE_NORM:g}, and multiply the noise as well; choose a larger k, or compress",
+            f" {LARGE_NORM:g}, and multiply the noise as well; choose a larger `k`, or compress to"
+            " fewer dimensions with `PCA`",
             stacklevel=2,
         )
     weights[neighbors - 1] = solution
@@ -289,7 +293,7 @@ class KSG(MutualInformationEstimator):
         shares = samples.new_empty(len(samples))
         for label, rows in label_rows(labels, len(samples)).items():
             members = samples[rows]
-            name = f"x[labels == {label!r}]"
+            name = f"x of label {label!r}"
             check_least(name, members, self.k + 1, self)
             radius[rows] = nearest_distances(members, self.k, math.inf)[:, -1]
             shares[rows] = len(members)
@@ -308,8 +312,8 @@ def _check_duplicates(name: str, nearest: Tensor, needed: Tensor) -> None:
     if zeros:
         raise ValueError(
             f"`{name}` has {zeros} samples at distance 0 from the neighbour that measures their"
-            f" density; a discrete variable belongs into `estimate_discrete`; drop repeated rows,"
-            f" and give rounded values a `jitter` of about their step"
+            " density; use `estimate_discrete` with a discrete variable as `labels`, drop repeated"
+            " rows, and give rounded values a `jitter` of about their step"
         )
     _warn_of_duplicates(name, int((nearest == 0).sum()))
 
@@ -318,7 +322,7 @@ def _warn_of_duplicates(name: str, count: int) -> None:
     if count:
         warnings.warn(
             f"`{name}` has {count} samples that repeat others, which biases distances to"
-            f" neighbours; a discrete variable belongs into `estimate_discrete`, and `jitter`"
-            f" separates the rest",
+            " neighbours; use `estimate_discrete` with a discrete variable as `labels`, and"
+            " `jitter` separates the rest",
             stacklevel=4,
         )
