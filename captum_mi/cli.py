@@ -501,6 +501,7 @@ def _pairs(options: argparse.Namespace) -> tuple[Sequence[Any], str]:
         source = f"{options.classes}, {options.template!r}"
     else:
         return scene_pairs(options.samples, SEED), "scenes of two objects, one named"
+    _warn_of_embedded(options)
     count = min(options.samples, len(pairs))
     return [pairs[i * len(pairs) // count] for i in range(count)], source
 
@@ -640,7 +641,18 @@ def _image_and_texts(options: argparse.Namespace) -> tuple[Any, list[str], str]:
                 f"{text!r} is the name of an image, not a text; one call explains one image, the"
                 " first argument, with one or more texts"
             )
+    _warn_of_embedded(options)
     return image, options.texts, options.image
+
+
+def _warn_of_embedded(options: argparse.Namespace) -> None:
+    """Warns whoever gives images, but no model that knows what is on them."""
+    if options.model is None:
+        warnings.warn(
+            "without `--model` the embedded model explains, which knows eight shapes in eight"
+            " colors and nothing else; for photographs give `--model openai/clip-vit-base-patch32`",
+            stacklevel=2,
+        )
 
 
 def _check_out(path: Path) -> None:

@@ -161,6 +161,22 @@ def test_each_tower_is_explained_at_its_own_hidden_state(scene_file, tmp_path, e
     np.testing.assert_allclose(scores, in_text[0].sum(-1), atol=1e-5)
 
 
+def test_images_without_a_model_are_warned_of(scene_file, tmp_path, embedded, capsys):
+    warning = "warning: without `--model` the embedded model explains, which knows eight shapes"
+    arguments = ["explain", scene_file, "a red circle", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    err = capsys.readouterr().err
+    assert err.count(warning) == 1
+    assert "for photographs give `--model openai/clip-vit-base-patch32`" in err
+    model, processor = embedded
+    model.save_pretrained(tmp_path / "clip")
+    processor.save_pretrained(tmp_path / "clip")
+    assert main([*arguments, "--model", str(tmp_path / "clip")]) == 0
+    assert warning not in capsys.readouterr().err
+    assert main(["explain", "--out", str(tmp_path / "out")]) == 0
+    assert warning not in capsys.readouterr().err
+
+
 def test_texts_may_stand_behind_options(scene_file, tmp_path):
     out = tmp_path / "out"
     arguments = [
