@@ -84,6 +84,20 @@ ESTIMATE_FLAGS = {
     "n": "N of --compress",
 }
 
+UNITS = {"nib": "cosine", "mfaba": "cosine", "fastig": "cosine", "rise": "cosine", "m2ib": "nats"}
+"""What a method's numbers are: signed parts of the cosine; nats, which are never negative; those
+of the others are never negative either, and have no unit."""
+EXTREMES = {
+    "cosine": ("most for it", "most against it"),
+    "nats": ("most nats", "fewest nats"),
+    None: ("most relevant", "least relevant"),
+}
+COLORS = {
+    "cosine": "red speaks for the text, blue against it, in parts of the cosine",
+    "nats": "the redder, the more nats the text needs",
+    None: "the redder, the more relevant to the text",
+}
+
 SHIPPED_SCENE = 8
 DEMONSTRATION = {"mutual_information": 2.0, "samples": 2000}
 
@@ -374,6 +388,7 @@ def _explain(options: argparse.Namespace) -> None:
         "image": source,
         "model": options.model or "embedded",
         "method": options.method,
+        "unit": UNITS.get(options.method),
         "explained": place(options.method, result.layers),
     }
     if takes_steps(options.method):
@@ -383,7 +398,7 @@ def _explain(options: argparse.Namespace) -> None:
     base.parent.mkdir(parents=True, exist_ok=True)
     _draw(result, settings).savefig(picture, dpi=100)
     record.write_text(json.dumps(_record(result, settings), indent=1) + "\n")
-    print(_table(result))  # noqa: T201
+    print(_table(result, settings["unit"]))  # noqa: T201
     print(f"\nwrote {picture} and {record}")  # noqa: T201
 
 
@@ -674,7 +689,7 @@ def _draw(result: ImageExplanation, settings: dict[str, Any]) -> Any:  # noqa: A
         [pair.tokens for pair in result.pairs],
         [f"{pair.text}\ncosine {pair.cosine:.3f}" for pair in result.pairs],
         caption=(
-            f"red speaks for the text, blue against it; method {settings['method']}{steps},"
+            f"{COLORS[settings['unit']]}; method {settings['method']}{steps},"
             f" {settings['explained']}, model {settings['model']}"
         ),
     )
@@ -702,9 +717,10 @@ def _record(result: ImageExplanation, settings: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _table(result: ImageExplanation) -> str:
+def _table(result: ImageExplanation, unit: str | None) -> str:
     width = max(len("text"), *(len(pair.text) for pair in result.pairs))
-    lines = [f"{'text':{width}}  cosine  most for it    most against it"]
+    first, last = EXTREMES[unit]
+    lines = [f"{'text':{width}}  cosine  {first:13}  {last}"]
     for pair in result.pairs:
         words = [
             (score, token)
@@ -714,7 +730,9 @@ def _table(result: ImageExplanation) -> str:
             if not special
         ] or [(0.0, "-")]
         (high, best), (low, worst) = max(words), min(words)
-        strongest = f"{best} {high:+.3f}" if high > 0 else "-"
-        weakest = f"{worst} {low:+.3f}" if low < 0 else "-"
+        strongest, weakest = f"{best} {high:.3f}", f"{worst} {low:.3f}"
+        if unit == "cosine":
+            strongest = f"{best} {high:+.3f}" if high > 0 else "-"
+            weakest = f"{worst} {low:+.3f}" if low < 0 else "-"
         lines.append(f"{pair.text:{width}}  {pair.cosine:6.3f}  {strongest:13}  {weakest}")
     return "\n".join(lines)

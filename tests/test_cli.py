@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from families import build
+from matplotlib.figure import Figure
 from PIL import Image
 
 from captum_mi.attr import NarrowingIB
@@ -159,6 +160,33 @@ def test_each_tower_is_explained_at_its_own_hidden_state(scene_file, tmp_path, e
     np.testing.assert_allclose(written["patches"], in_image[0, 1:].sum(-1).reshape(8, 8), atol=1e-5)
     scores = [token["score"] for token in written["tokens"]]
     np.testing.assert_allclose(scores, in_text[0].sum(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "unit", "heads", "colors"),
+    [
+        ("nib", "cosine", "most for it .*most against it", "blue against it, in parts of the cos"),
+        ("m2ib", "nats", "most nats .*fewest nats", "the redder, the more nats the text needs"),
+        ("gradcam", None, "most relevant .*least relevant", "the redder, the more relevant"),
+    ],
+)
+def test_the_unit_is_named(method, unit, heads, colors, tmp_path, monkeypatch, capsys):
+    captions = []
+    monkeypatch.setattr(Figure, "supxlabel", lambda _, text, **__: captions.append(text))
+    arguments = ["explain", "--method", method, "--steps", "2", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert record["unit"] == unit
+    head, first, *_ = capsys.readouterr().out.splitlines()
+    assert re.search(heads, head)
+    assert re.search(colors, captions[0])
+    words = [one for one in record["explanations"][0]["tokens"] if not one["special"]]
+    best = max(words, key=lambda one: one["score"])
+    sign = "+" if unit == "cosine" else ""
+    assert f"  {best['token']} {best['score']:{sign}.3f}  " in first
+    if unit != "cosine":
+        least = min(words, key=lambda one: (one["score"], one["token"]))
+        assert first.endswith(f"  {least['token']} {least['score']:.3f}")
 
 
 def test_images_without_a_model_are_warned_of(scene_file, tmp_path, embedded, capsys):
