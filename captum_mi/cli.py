@@ -25,6 +25,10 @@ examples:
   captum-mi explain scene.png "a red circle" "a blue square"
   captum-mi explain dog.jpg "a dog on a sofa" --model openai/clip-vit-base-patch32
   captum-mi explain dog.jpg "a dog" --model ./my-clip --layer 9,8 --steps 20 --out dog
+
+nib, mfaba, fastig and rise say what speaks for a text and what against it; m2ib gives the nats that
+the text needs; the others say what is relevant. rise, chefer, saliency and mfaba explain a place of
+their own, whatever --layer says; the JSON names it.
 """
 
 EVALUATE_EXAMPLES = """\
@@ -98,6 +102,12 @@ COLORS = {
     None: "the redder, the more relevant to the text",
 }
 
+MODEL_HELP = (
+    "image-text model, such as CLIP, in Hugging Face layout (default: an embedded CLIP that knows"
+    " colored shapes, no photographs)"
+)
+STEPS_HELP = "steps of nib, m2ib and mfaba (default: 10)"
+
 SHIPPED_SCENE = 8
 DEMONSTRATION = {"mutual_information": 2.0, "samples": 2000}
 
@@ -164,18 +174,22 @@ def _parser() -> argparse.ArgumentParser:
         help="where in an image, and in which words, the evidence for a text lies",
         description=(
             "Explain an image with one or more texts: a map of the image and scores of the words,"
-            " red for and blue against the pair. Writes OUT.png and OUT.json and prints a table."
+            " red for and blue against the pair. Writes a picture and the numbers behind it, as"
+            " JSON, and prints a table."
         ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     explain.add_argument(
-        "image", nargs="?", metavar="IMAGE", help="an image file (default: a shipped scene)"
+        "image",
+        nargs="?",
+        metavar="IMAGE",
+        help="an image file (default: a shipped scene, with its own texts)",
     )
-    explain.add_argument("texts", nargs="*", metavar="TEXT", help="texts to explain the image with")
     explain.add_argument(
-        "--model", metavar="FOLDER|HUB_NAME", help="image-text model (default: the embedded CLIP)"
+        "texts", nargs="*", metavar="TEXT", help="one or more texts, each explained on its own"
     )
+    explain.add_argument("--model", metavar="FOLDER|HUB_NAME", help=MODEL_HELP)
     explain.add_argument(
         "--method",
         default="nib",
@@ -187,19 +201,17 @@ def _parser() -> argparse.ArgumentParser:
         default=(None, None),
         metavar="N[,M]",
         help=(
-            "hidden state to explain: how many blocks have run, in both towers, or N in the image"
-            " and M in the text tower (default: three blocks before the end)"
+            "explain the hidden state after N blocks of both encoders, or after N of the image's"
+            " and M of the text's (default: three blocks before the end of each)"
         ),
     )
-    explain.add_argument(
-        "--steps", type=int, default=10, metavar="N", help="steps of the method (default: 10)"
-    )
+    explain.add_argument("--steps", type=int, default=10, metavar="N", help=STEPS_HELP)
     explain.add_argument(
         "--out",
         type=Path,
         default=Path("explanation"),
         metavar="PATH",
-        help="where to write PATH.png and PATH.json (default: explanation)",
+        help="write PATH.png and PATH.json, over what is there (default: explanation)",
     )
     explain.set_defaults(run=_explain, flags=EXPLAIN_FLAGS)
     _add_evaluate(commands)
@@ -224,13 +236,24 @@ def _add_evaluate(commands: Any) -> None:  # noqa: ANN401
     )
     data = evaluate.add_argument_group("data (default: scenes)")
     data.add_argument("--images", metavar="FOLDER", help="a folder of images with captions")
-    data.add_argument("--captions", metavar="FILE", help="the captions of --images")
-    data.add_argument("--classes", metavar="FOLDER", help="a folder with one folder per class")
-    data.add_argument("--class-names", metavar="FILE", help="lines 'folder<TAB>name' of --classes")
+    data.add_argument(
+        "--captions",
+        metavar="FILE",
+        help="the captions of --images (default: a .txt or .json beside each image)",
+    )
+    data.add_argument(
+        "--classes", metavar="FOLDER", help="a folder with one folder of images per class"
+    )
+    data.add_argument(
+        "--class-names",
+        metavar="FILE",
+        help="lines 'folder<TAB>name' for --classes (default: the folders' own names)",
+    )
     data.add_argument(
         "--template",
+        metavar="TEXT",
         default="a photo of a {}",
-        help="text for a class name (default: 'a photo of a {}')",
+        help="text for an image of --classes, {} the class (default: 'a photo of a {}')",
     )
     data.add_argument(
         "--samples",
@@ -239,9 +262,7 @@ def _add_evaluate(commands: Any) -> None:  # noqa: ANN401
         metavar="N",
         help="pairs, evenly spread over the data set (default: 200)",
     )
-    evaluate.add_argument(
-        "--model", metavar="FOLDER|HUB_NAME", help="image-text model (default: the embedded CLIP)"
-    )
+    evaluate.add_argument("--model", metavar="FOLDER|HUB_NAME", help=MODEL_HELP)
     evaluate.add_argument(
         "--methods",
         nargs="+",
@@ -257,31 +278,39 @@ def _add_evaluate(commands: Any) -> None:  # noqa: ANN401
         type=_layers,
         default=(None, None),
         metavar="N[,M]",
-        help="hidden state that nib, m2ib, gradcam and fastig explain (as in captum-mi explain)",
+        help=(
+            "nib, m2ib, gradcam and fastig explain the hidden state after N blocks of both"
+            " encoders, or after N of the image's and M of the text's (default: three blocks before"
+            " the end of each)"
+        ),
     )
-    evaluate.add_argument(
-        "--steps", type=int, default=10, metavar="N", help="steps of a method (default: 10)"
-    )
+    evaluate.add_argument("--steps", type=int, default=10, metavar="N", help=STEPS_HELP)
     evaluate.add_argument(
         "--masks", type=int, default=500, metavar="N", help="masks of rise (default: 500)"
     )
     evaluate.add_argument(
         "--compat",
         choices=["nib"],
-        help="score texts as the NIB paper's code does (see EmbeddedText for what is wrong in it)",
+        help=(
+            "score texts as the NIB paper's code does, to compare with its tables: it leaves out"
+            " the token in which the model gathers the text"
+        ),
     )
     evaluate.add_argument(
         "--sweep",
         nargs="+",
         metavar=("SETTING", "VALUE"),
-        help="n_steps, layer or beta, and its values (default: those of the NIB paper)",
+        help=(
+            "run --methods once for each value of n_steps (the steps), layer or beta (m2ib's weight"
+            " of the nats) instead (default: the NIB paper's values)"
+        ),
     )
     evaluate.add_argument(
         "--examples",
         type=int,
         default=4,
         metavar="N",
-        help="pairs whose maps are drawn (default: 4)",
+        help="the first N pairs' maps are drawn, side by side (default: 4)",
     )
     evaluate.add_argument(
         "--out",
@@ -314,9 +343,14 @@ def _add_estimate(commands: Any) -> None:  # noqa: ANN401
     estimate.add_argument(
         "--x",
         metavar="NAMES",
-        help="the array of a .npz file; the columns of a table, by name, number from 0 or range",
+        help=(
+            "one variable: an array of the .npz file, or columns of the table, by name, by number"
+            " from 0 or as a range: height,width or 0-3 (default: array x, or the first of two)"
+        ),
     )
-    estimate.add_argument("--y", metavar="NAMES", help="the same of the other variable")
+    estimate.add_argument(
+        "--y", metavar="NAMES", help="the other (default: array y, or the second of two)"
+    )
     estimate.add_argument(
         "--method",
         default="wkl",
@@ -325,18 +359,27 @@ def _add_estimate(commands: Any) -> None:  # noqa: ANN401
             " kde (kernel density); default: wkl"
         ),
     )
-    estimate.add_argument("--k", type=int, metavar="N", help="neighbours of wkl, kl and ksg")
+    estimate.add_argument(
+        "--k",
+        type=int,
+        metavar="N",
+        help=(
+            "how many neighbours wkl weighs, or which one kl and ksg take (default: wkl as many as"
+            " there are columns, at least 5; kl 1; ksg 3)"
+        ),
+    )
     estimate.add_argument(
         "--jitter",
         type=float,
         metavar="S",
         help=(
-            "noise that separates ties, in standard deviations: about the step to which values were"
-            " rounded; a tiny one, say 1e-10, serves ksg alone"
+            "add normal noise, which separates ties, of S standard deviations of each column: about"
+            " the step to which values were rounded; a tiny one, say 1e-10, serves ksg alone"
+            " (default: none)"
         ),
     )
     estimate.add_argument(
-        "--discrete", action="store_true", help="y is a label: numbers or texts, one column"
+        "--discrete", action="store_true", help="y is a label, of numbers or texts, in one column"
     )
     estimate.add_argument(
         "--compress",
