@@ -56,8 +56,10 @@ def test_siglip_pads_to_its_context_and_refuses_less():
 @pytest.mark.parametrize("family", ["clip", "chinese_clip", "altclip", "siglip"])
 def test_text_longer_than_the_context_is_refused(family):
     model, processor = build(family)
-    with pytest.raises(ValueError, match=r"has 22 tokens, but the model reads at most 16"):
-        tokenize(model, processor, ["a " * 20])
+    words = r"at most 16 tokens.*got 23; shorten 'a a a .*\.\.\.'"
+    with pytest.raises(ValueError, match=words) as error:
+        tokenize(model, processor, ["a heart", "a " * 20 + "x" * 5000])
+    assert len(str(error.value)) < 200
     assert tokenize(model, processor, ["a " * 14])["input_ids"].shape == (1, 16)
 
 
@@ -109,8 +111,32 @@ def test_no_image_is_refused():
 
 def test_unknown_words_warn():
     model, processor = build("clip")
-    with pytest.warns(UserWarning, match=r"'a photo' has words that the tokenizer does not know"):
-        tokenize(model, processor, ["a photo"])
+    with pytest.warns(UserWarning, match=r"'a photo': there are words that the tok") as caught:
+        tokenize(model, processor, ["a heart", "a photo"])
+    assert len(caught) == 1
+    assert "embedded" not in str(caught[0].message)
+    assert "a heart" not in str(caught[0].message)
+
+
+def test_unknown_words_of_the_embedded_model_warn_loudly(embedded):
+    words = r"'tabby cat', 'a dog': .* colored shapes AND NOTHING ELSE.*load_clip\("
+    with pytest.warns(UserWarning, match=words) as caught:
+        ImageTextSimilarity(*embedded, ["tabby cat", "a red circle", "a dog"])
+    assert len(caught) == 1
+
+
+def test_a_long_text_draws_no_warning_of_transformers(caplog):
+    model, processor = build("clip")
+    processor.tokenizer.model_max_length = CONTEXT
+    from transformers.utils import logging
+
+    logging.enable_propagation()
+    try:
+        with pytest.raises(ValueError, match="at most 16 tokens"):
+            tokenize(model, processor, ["a " * 20])
+    finally:
+        logging.disable_propagation()
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -149,6 +175,84 @@ def test_variable_resolution_model_is_refused():
     model = Siglip2Model(config)
     with pytest.raises(ValueError, match=r"Siglip2Model takes no images of one fixed size"):
         TextImageSimilarity(model, build("siglip")[1], [torch.zeros(3, 32, 32)])
+
+
+def batch(processor):
+    images = [torch.zeros(3, 32, 32, dtype=torch.uint8)]
+    return processor.image_processor(images=images, return_tensors="pt")
+
+
+def test_what_are_no_pixels_is_refused():
+    from PIL import Image
+
+    model, processor = build("clip")
+    similarity = ImageTextSimilarity(model, processor, TEXTS)
+    pixels = torch.zeros(1, 3, 32, 32)
+    wrong = [
+        (batch(processor), r"got a BatchFeature; give its item, \[\"pixel_values\"\]"),
+        (Image.new("RGB", (32, 32)), r"got a Image; make it with processor\(images=\[image\]"),
+        ([pixels[0], torch.zeros(3, 40, 40)], r"got a list; make it with processor\("),
+        (pixels.byte(), r"floating-point.*got torch.uint8; make it with processor\("),
+    ]
+    for value, words in wrong:
+        with pytest.raises(TypeError, match="`pixel_values` must be .*" + words):
+            similarity(value)
+    with pytest.raises(ValueError, match=r"must have shape \(B, 3, H, W\), got \(3, 32, 32\)"):
+        similarity(pixels[0])
+
+
+def test_pixels_that_no_processor_scaled_warn(recwarn):
+    model, processor = build("clip")
+    similarity = ImageTextSimilarity(model, processor, TEXTS)
+    similarity(torch.randn(2, 3, 32, 32) + torch.randn(2, 3, 32, 32))
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"`pixel_values` holds values beyond 20, .*processor\("):
+        similarity(torch.linspace(0, 255, 3072).view(1, 3, 32, 32))
+
+
+def test_what_are_no_token_ids_is_refused():
+    model, processor = build("clip")
+    similarity = TextImageSimilarity(model, processor, [torch.zeros(3, 32, 32)])
+    encoded = processor.tokenizer(["a heart"], return_tensors="pt")
+    with pytest.raises(TypeError, match=r"got a BatchEncoding; give its parts, .*\(\*\*encoded\)"):
+        similarity(encoded)
+    with pytest.raises(TypeError, match=r"got a list; make them with tokenize\("):
+        similarity([[1, 2]])
+
+
+def test_one_image_is_not_a_list_of_images():
+    from PIL import Image
+
+    model, processor = build("clip")
+    with pytest.raises(TypeError, match=r"`images` must be a list of images, got a Image; give"):
+        TextImageSimilarity(model, processor, Image.new("RGB", (32, 32)))
+
+
+def test_images_of_several_sizes_are_resized_by_the_processor():
+    from PIL import Image
+
+    model, processor = build("clip")
+    images = [Image.new("RGB", size, "red") for size in ((40, 32), (64, 99))]
+    together = TextImageSimilarity(model, processor, images).image_embeddings
+    for image, expected in zip(images, together, strict=True):
+        alone = TextImageSimilarity(model, processor, [image]).image_embeddings
+        torch.testing.assert_close(alone[0], expected, atol=1e-5, rtol=0)
+
+
+def test_what_embeds_no_images_is_refused():
+    from transformers import ClapConfig, ClapModel
+
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    text = shape | {"num_attention_heads": 2, "vocab_size": 12}
+    audio = {"hidden_size": 16, "depths": [1], "num_attention_heads": [2]}
+    audio |= {"patch_embeds_hidden_size": 8, "spec_size": 32, "num_mel_bins": 8}
+    clap = ClapModel(ClapConfig(text_config=text, audio_config=audio))
+    processor = build("clip")[1]
+    words = "`model` is a ClapModel, which has no get_image_features; give an image-text model"
+    with pytest.raises(ValueError, match=words):
+        ImageTextSimilarity(clap, processor, TEXTS)
+    with pytest.raises(ValueError, match=words):
+        TextImageSimilarity(clap, processor, [torch.zeros(3, 32, 32)])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +20,12 @@ TOWERS: dict[Tower, tuple[str, ...]] = {
     "text": ("text_model", "text_encoder", "language_model"),
 }
 Blocks = nn.ModuleList | nn.Sequential
-POOLS_AT_EOS = ("clip", "metaclip_2")
+POOLS_AT_EOS = ("clip", "metaclip_2", "clipseg", "groupvit", "aimv2", "owlvit", "owlv2")
+POOLS_AT_LEGACY_EOS = ("clip", "clipseg", "groupvit")  # ... where configured as below
+POOLS_AT_LARGEST_ID = ("owlvit", "owlv2")
 POOLS_AT_LAST_POSITION = ("siglip",)
+FIXED_SIZE = ("aimv2", "groupvit")  # transformers does not interpolate their positions
+LARGEST_PIXEL = 20.0  # normalised pixels stay within about 3, noise on them hardly reaches this
 LEGACY_EOS = 2  # this eos_token_id in a CLIP configuration stands for "the largest id of the row"
 
 
@@ -60,13 +65,18 @@ def load_clip(name: str | Path | None = None) -> tuple[Any, Any]:
             f"cannot load a model from {source!r}; give a local folder in Hugging Face layout with"
             f" safetensors weights, or a hub name that can be reached ({reason})"
         ) from error
+    check_dual_encoder(model, source)
+    return model.eval(), processor
+
+
+def check_dual_encoder(model: object, name: str = "`model`") -> None:
+    """Raises ValueError where a model does not embed images and texts."""
     for method in ("get_image_features", "get_text_features"):
         if not hasattr(model, method):
             raise ValueError(
-                f"{source!r} is a {type(model).__name__}, which has no {method}; give an image-text"
+                f"{name} is a {type(model).__name__}, which has no {method}; give an image-text"
                 " model such as CLIP"
             )
-    return model.eval(), processor
 
 
 def blocks(model: nn.Module, tower: Tower = "image") -> Blocks:
@@ -189,26 +199,58 @@ def _holds_blocks(container: Blocks) -> bool:
 def image_features(model: Any, pixel_values: Tensor) -> Tensor:  # noqa: ANN401
     """Returns the projected image embeddings, (B, D), of images of any size.
 
-    Positions are interpolated for another size than the model's own.
-
+    Positions are interpolated for another size than the model's own; pixels are cast to the
+    precision of the model.
 
     Raises:
+        TypeError: if the pixels are no tensor, or integers that no processor has scaled.
         ValueError: if the model takes images of variable resolution as patches, or the image is not
-            (B, 3, H, W).
+            (B, 3, H, W), or of a size that the model cannot take.
     """
-    size = getattr(model.config.vision_config, "image_size", None)
+    vision = getattr(model.config, "vision_config", None) or model.config.image_config
+    size = getattr(vision, "image_size", None)
     if not isinstance(size, int):
         raise ValueError(
             f"{type(model).__name__} takes no images of one fixed size; use a fixed-resolution"
             " checkpoint"
         )
+    check_pixels(pixel_values)
+    native = tuple(pixel_values.shape[-2:]) == (size, size)
+    if not native and model.config.model_type in FIXED_SIZE and not getattr(vision, "is_native", 0):
+        raise ValueError(
+            f"`pixel_values` must be {size}x{size}, for {type(model).__name__} knows no other"
+            f" positions, got {tuple(pixel_values.shape)}; resize the image as the processor does"
+        )
+    options = {} if native else {"interpolate_pos_encoding": True}
+    pixels = pixel_values.to(next(model.parameters()).dtype)
+    return _embedding(model.get_image_features(pixel_values=pixels, **options))
+
+
+def check_pixels(pixel_values: object) -> None:
+    """Raises, or warns, where the pixels are not what a processor makes of images."""
+    remedy = 'make it with processor(images=[image], return_tensors="pt")["pixel_values"]'
+    if not isinstance(pixel_values, Tensor):
+        if isinstance(pixel_values, Mapping):
+            remedy = 'give its item, ["pixel_values"]'
+        raise TypeError(
+            "`pixel_values` must be a tensor (B, 3, H, W), got a"
+            f" {type(pixel_values).__name__}; {remedy}"
+        )
+    if not pixel_values.is_floating_point():
+        raise TypeError(
+            "`pixel_values` must be floating-point, scaled and normalised by the processor, got"
+            f" {pixel_values.dtype}; {remedy}"
+        )
     if pixel_values.ndim != 4:
         raise ValueError(
             f"`pixel_values` must have shape (B, 3, H, W), got {tuple(pixel_values.shape)}"
         )
-    native = tuple(pixel_values.shape[-2:]) == (size, size)
-    options = {} if native else {"interpolate_pos_encoding": True}
-    return _embedding(model.get_image_features(pixel_values=pixel_values, **options))
+    if pixel_values.detach().abs().gt(LARGEST_PIXEL).any():
+        warnings.warn(  # the same words each time, so that they are shown once
+            f"`pixel_values` holds values beyond {LARGEST_PIXEL:g}, where a processor makes of an"
+            f" image values within about 3; {remedy}",
+            stacklevel=4,
+        )
 
 
 def text_features(model: Any, encoded: Mapping[str, Tensor | None]) -> Tensor:  # noqa: ANN401
@@ -219,10 +261,13 @@ def text_features(model: Any, encoded: Mapping[str, Tensor | None]) -> Tensor:  
 
 def _embedding(output: Any) -> Tensor:  # noqa: ANN401
     """Returns the embedding in what ``get_*_features`` of any transformers version returns."""
+    embedding: Tensor
     if isinstance(output, Tensor):
-        return output
-    embedding: Tensor = output[1] if isinstance(output, tuple) else output.pooler_output
-    return embedding
+        embedding = output
+    else:
+        embedding = output[1] if isinstance(output, tuple) else output.pooler_output
+    # FLAVA projects every token; the first is the one that it compares.
+    return embedding[:, 0] if embedding.ndim == 3 else embedding
 
 
 def check_texts(texts: Sequence[str]) -> list[str]:
@@ -235,6 +280,11 @@ def check_texts(texts: Sequence[str]) -> list[str]:
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"`texts` must hold non-empty texts, got {text!r}")
     return list(texts)
+
+
+def _brief(text: str) -> str:
+    """Quotes a text, the end of a long one left out."""
+    return repr(text if len(text) <= 60 else f"{text[:57].rstrip()}...")
 
 
 def tokenize(model: Any, processor: Any, texts: Sequence[str]) -> dict[str, Tensor]:  # noqa: ANN401
@@ -255,30 +305,41 @@ def tokenize(model: Any, processor: Any, texts: Sequence[str]) -> dict[str, Tens
     texts = check_texts(texts)
     tokenizer = getattr(processor, "tokenizer", processor)
     context = context_length(model)
+    options: dict[str, Any] = {"padding": True}
+    names = ["input_ids", "attention_mask"]
     if model.config.model_type in POOLS_AT_LAST_POSITION:
-        encoded = tokenizer(texts, padding="max_length", max_length=context, return_tensors=None)
+        options = {"padding": "max_length", "max_length": context}
         names = ["input_ids"]
-    else:
-        encoded = tokenizer(texts, padding=True, return_tensors=None)
-        names = ["input_ids", "attention_mask"]
-    for text, ids in zip(texts, encoded["input_ids"], strict=True):
-        if len(ids) > context:
+    # Not verbose: a text that is too long is told of below, once.
+    encoded = tokenizer(texts, return_attention_mask=True, verbose=False, **options)
+    for text, mask in zip(texts, encoded["attention_mask"], strict=True):
+        if (length := sum(mask)) > context:
             raise ValueError(
-                f"text {text!r} has {len(ids)} tokens, but the model reads at most {context};"
-                " shorten it"
+                f"`texts` must have at most {context} tokens, all that the model reads, got"
+                f" {length}; shorten {_brief(text)}"
             )
     result = {name: torch.tensor(encoded[name]) for name in names}
     check_pooling(model, result["input_ids"], tokenizer.eos_token_id)
-    unknown = tokenizer.unk_token_id
-    if unknown not in (None, tokenizer.eos_token_id, tokenizer.pad_token_id):
-        for text, ids in zip(texts, result["input_ids"], strict=True):
-            if (ids == unknown).any():
-                warnings.warn(
-                    f"text {text!r} has words that the tokenizer does not know; the model reads"
-                    " each as the same unknown word",
-                    stacklevel=2,
-                )
+    if tokenizer.unk_token_id not in (None, tokenizer.eos_token_id, tokenizer.pad_token_id):
+        unknown = (result["input_ids"] == tokenizer.unk_token_id).any(dim=1).tolist()
+        _warn_of_unknown_words(model, list(compress(texts, unknown)))
     return result
+
+
+def _warn_of_unknown_words(model: object, texts: Sequence[str]) -> None:
+    if not texts:
+        return
+    message = (
+        f"{', '.join(_brief(text) for text in texts)}: there are words that the tokenizer does not"
+        " know; the model reads each as the same unknown word"
+    )
+    if getattr(model, "name_or_path", None) == str(tiny_clip.FOLDER):
+        message += (
+            ". The embedded model knows colored shapes AND NOTHING ELSE: what it makes of other"
+            " texts and of photographs means nothing. Give the name or the folder of a real model,"
+            ' as in load_clip("openai/clip-vit-base-patch32")'
+        )
+    warnings.warn(message, stacklevel=3)
 
 
 def token_embedding(model: Any) -> nn.Module:  # noqa: ANN401
@@ -315,7 +376,8 @@ def check_pooling(model: Any, input_ids: Tensor, eos_token_id: int | None) -> No
     if kind not in POOLS_AT_EOS:
         return
     eos = model.config.text_config.eos_token_id
-    if kind == "clip" and eos == LEGACY_EOS:
+    legacy = kind in POOLS_AT_LEGACY_EOS and eos == LEGACY_EOS
+    if legacy or kind in POOLS_AT_LARGEST_ID:
         if eos_token_id is None:
             return
         eos = eos_token_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from captum_mi._nested import at_least_single
 from captum_mi.models.clip import (
+    check_dual_encoder,
     check_pooling,
     image_features,
     text_features,
@@ -33,7 +34,8 @@ class ImageTextSimilarity(nn.Module):
         text_embeddings: (K, D) buffer of unit length, float32 for half-precision models.
 
     Raises:
-        ValueError: if there is no text, or one is empty or too long.
+        ValueError: if there is no text, one is empty or too long, or the model embeds no images and
+            texts.
 
     Example:
         >>> clip, processor = load_clip()
@@ -47,6 +49,7 @@ class ImageTextSimilarity(nn.Module):
     def __init__(self, model: nn.Module, processor: Any, texts: Sequence[str]) -> None:  # noqa: ANN401
         """Embeds the texts."""
         super().__init__()
+        check_dual_encoder(model)
         encoded = tokenize(model, processor, texts)
         self.model = model
         self.texts = list(texts)
@@ -65,6 +68,10 @@ class ImageTextSimilarity(nn.Module):
 
         Returns:
             (B, K) in [-1, 1], float32 for half-precision models.
+
+        Raises:
+            TypeError: if it is not the processor's ``pixel_values``.
+            ValueError: if its shape is not such.
         """
         features = _unit(image_features(self.model, pixel_values))
         return features @ self.text_embeddings.to(features).T
@@ -82,7 +89,8 @@ class TextImageSimilarity(nn.Module):
         image_embeddings: (K, D) buffer of unit length, float32 for half-precision models.
 
     Raises:
-        ValueError: if there is no image.
+        TypeError: if ``images`` is no list of images.
+        ValueError: if there is no image, or the model embeds no images and texts.
 
     Example:
         >>> similarity = TextImageSimilarity(clip, processor, [scene.image])
@@ -95,6 +103,11 @@ class TextImageSimilarity(nn.Module):
     def __init__(self, model: nn.Module, processor: Any, images: Sequence[Any]) -> None:  # noqa: ANN401
         """Embeds the images."""
         super().__init__()
+        check_dual_encoder(model)
+        if not isinstance(images, (Sequence, Tensor)):
+            raise TypeError(
+                f"`images` must be a list of images, got a {type(images).__name__}; give [image]"
+            )
         if len(images) == 0:
             raise ValueError("`images` must hold at least one image, got none")
         self.model = model
@@ -116,9 +129,16 @@ class TextImageSimilarity(nn.Module):
             (B, K) in [-1, 1], float32 for half-precision models.
 
         Raises:
-            TypeError: if the ids are not integers.
+            TypeError: if the ids are not a tensor of integers.
             ValueError: if a row has no end token, or is not padded as the model needs it.
         """
+        if not isinstance(input_ids, Tensor):
+            advice = "give its parts, as in similarity(**encoded)"
+            if not isinstance(input_ids, Mapping):
+                advice = "make them with tokenize(model, processor, texts)"
+            raise TypeError(
+                f"`input_ids` must be a tensor (B, T), got a {type(input_ids).__name__}; {advice}"
+            )
         if input_ids.is_floating_point():
             raise TypeError(
                 f"`input_ids` must be integer token ids, got {input_ids.dtype}; ids cannot be"
