@@ -407,7 +407,8 @@ def check_output(output: object, inputs: tuple[Tensor, ...]) -> None:
     if not isinstance(output, Tensor):
         raise TypeError(
             f"`forward_func` must return a tensor (B,) or (B, C), got {type(output).__name__}; wrap"
-            " the model in a function that returns the tensor to explain"
+            " the model in a function that returns the tensor to explain, or an image-text model in"
+            " captum_mi.models.ImageTextSimilarity"
         )
     if not output.is_floating_point():
         raise TypeError(

@@ -255,6 +255,13 @@ def test_what_embeds_no_images_is_refused():
         TextImageSimilarity(clap, processor, [torch.zeros(3, 32, 32)])
 
 
+def test_the_bare_model_is_refused_with_a_remedy():
+    model, _ = build("clip")
+    ids = torch.tensor([[1, 4, 10, 3]])
+    with pytest.raises(TypeError, match=r"got CLIPOutput; .* captum_mi.models.ImageTextSimilarity"):
+        record(model, [blocks(model, "text")[0]], ids, (torch.randn(1, 3, 32, 32),))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_models_give_float32_cosines(dtype):
     model, processor = build("clip")
