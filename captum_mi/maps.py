@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
+PREFIXES = (0, 1)  # tokens in front of the patches: none, or CLS
 MAX_PREFIX_TOKENS = 16
 
 
@@ -25,14 +26,23 @@ class TokenGrid(NamedTuple):
     patch: int
 
 
-def token_grid(tokens: int, size: Sequence[int], patch_size: int | None = None) -> TokenGrid:
+def token_grid(
+    tokens: int,
+    size: Sequence[int],
+    patch_size: int | None = None,
+    prefixes: Collection[int] | None = None,
+) -> TokenGrid:
     """Finds the patch grid of a token layer from the size of the image.
 
     Args:
         tokens: number of tokens of the layer, prefix included.
         size: (H, W) of the pixels that the model saw.
-        patch_size: side of a patch, from :func:`patch_size`; None finds the one that covers the
-            image with the fewest prefix tokens.
+        patch_size: side of a patch, from :func:`patch_size`; None finds the one that tiles the
+            image exactly behind the shortest prefix. That is a guess, which goes wrong where
+            ``size`` is not what the model saw: 577 tokens fit a photograph of 1080x1920 as 18x32
+            patches, though the model saw 24x24 of a square.
+        prefixes: how many tokens may stand in front of the patches, such as
+            :func:`prefix_tokens`; by default at most 16, and 1 where the grid is a guess.
 
     Returns:
         the grid.
@@ -41,23 +51,33 @@ def token_grid(tokens: int, size: Sequence[int], patch_size: int | None = None) 
         ValueError: if no grid of the image's shape fits the tokens.
 
     Example:
-        >>> token_grid(50, (224, 224))
+        >>> token_grid(50, (224, 224), patch_size=32)
         TokenGrid(prefix=1, height=7, width=7, patch=32)
     """
     height, width = size
-    candidates = [patch_size] if patch_size else range(1, min(height, width) + 1)
+    if prefixes is None:
+        prefixes = range(MAX_PREFIX_TOKENS + 1) if patch_size else PREFIXES
+    sides = [patch_size] if patch_size else range(1, min(height, width) + 1)
     grids = [
-        TokenGrid(tokens - (height // p) * (width // p), height // p, width // p, p)
-        for p in candidates
+        TokenGrid(tokens - (height // side) * (width // side), height // side, width // side, side)
+        for side in sides
+        if patch_size or height % side == width % side == 0
     ]
-    fitting = [grid for grid in grids if 0 <= grid.prefix <= MAX_PREFIX_TOKENS]
+    fitting = [grid for grid in grids if grid.prefix in prefixes]
     if not fitting:
-        raise ValueError(
-            f"no grid of patches{f' of size {patch_size}' if patch_size else ''} on an image of"
-            f" {height}x{width} has {tokens} tokens; `size` must be that of the pixels the model"
-            " saw, and the layer one of an image encoder"
+        patches = (
+            f"{grids[0].height}x{grids[0].width} patches (of size {patch_size})"
+            if patch_size
+            else "whole square patches"
         )
-    return min(fitting, key=lambda grid: (grid.prefix, -grid.patch))
+        raise ValueError(
+            f"{tokens} tokens are not the {patches} of an image of {height}x{width} with"
+            f" {_listed(prefixes)} tokens in front; `size` must be that of the pixels that the"
+            " model saw (`pixel_values`, not the photograph), and the layer one of its image"
+            " encoder; give image_map `grid` where the rows and columns of patches are known"
+            " otherwise"
+        )
+    return min(fitting, key=lambda grid: grid.prefix)
 
 
 def patch_size(model: nn.Module) -> int:
@@ -72,8 +92,26 @@ def patch_size(model: nn.Module) -> int:
     raise ValueError(f"{type(model).__name__} has no patch embedding")
 
 
+def prefix_tokens(model: nn.Module) -> frozenset[int]:
+    """Returns how many tokens may stand in front of the patches of an image encoder.
+
+    None, one (CLS), or what the model says: ``num_prefix_tokens`` as in timm, a distillation token
+    as in DeiT or register tokens as in DINOv2 of Hugging Face.
+    """
+    found = set(PREFIXES)
+    for module in model.modules():
+        found.add(getattr(module, "num_prefix_tokens", 0))
+        registers = getattr(getattr(module, "config", None), "num_register_tokens", None) or 0
+        found.add(1 + registers + hasattr(module, "distillation_token"))
+    return frozenset(found)
+
+
 def image_map(
-    attribution: Tensor, size: Sequence[int], *, model: nn.Module | None = None
+    attribution: Tensor,
+    size: Sequence[int] | Tensor,
+    *,
+    model: nn.Module | None = None,
+    grid: tuple[int, int] | None = None,
 ) -> Tensor:
     """Turns a layer's attribution into a map of the image.
 
@@ -82,44 +120,59 @@ def image_map(
 
     Args:
         attribution: (B, C, h, w) of a convolution layer or (B, T, D) of a token layer.
-        size: (H, W) of the pixels that the model saw.
-        model: the model; its patch size then decides the grid. None derives the grid from ``size``.
+        size: the pixels that the model saw, (B, 3, H, W), or their (H, W).
+        model: the model, for a token layer: its patch size decides the grid.
+        grid: rows and columns of patches, for a token layer of a model whose patches are known from
+            elsewhere, such as ``image_grid_thw`` of Qwen2-VL; T - rows * columns tokens stand in
+            front of them.
 
     Returns:
         (B, 1, H, W).
 
     Raises:
-        ValueError: if the attribution is of another shape, or no patch grid fits it.
+        TypeError: if the attribution is no tensor, or ``size`` is no size.
+        ValueError: if the attribution is of another shape, no patch grid fits it, or a token layer
+            comes with neither ``model`` nor ``grid``, or with both.
 
     Example:
-        >>> image_map(torch.randn(2, 50, 768), size=(224, 224)).shape
-        torch.Size([2, 1, 224, 224])
+        >>> image_map(torch.randn(2, 65, 128), pixels, model=clip).shape
+        torch.Size([2, 1, 64, 64])
+        >>> image_map(torch.randn(1, 24, 128), (56, 84), grid=(4, 6)).shape
+        torch.Size([1, 1, 56, 84])
     """
-    height, width = size
-    if attribution.ndim == 4:
+    height, width = _size(size)
+    if _checked(attribution).ndim == 4:
         rows, columns = attribution.shape[2:]
         if abs(rows * width - columns * height) > 2 * max(height, width):
             raise ValueError(
                 f"`attribution` of shape {tuple(attribution.shape)} is no (B, C, h, w) map of an"
-                f" image of {height}x{width}; if its channels are last, as in a Swin transformer,"
-                " give attribution.permute(0, 3, 1, 2)"
+                f" image of {height}x{width}; `size` must be that of the pixels that the model saw;"
+                " if the channels are last, as in a Swin transformer, give"
+                " attribution.permute(0, 3, 1, 2)"
             )
         return _resize(attribution.sum(1, keepdim=True), (height, width))
-    grid = _grid(attribution, size, model)
-    covered = (grid.height * grid.patch, grid.width * grid.patch)
-    upsampled = _resize(patch_map(attribution, size, model=model), covered)
+    found = _grid(attribution, (height, width), model, grid)
+    covered = (height, width)
+    if grid is None:
+        covered = (found.height * found.patch, found.width * found.patch)
+    upsampled = _resize(_patches(attribution, found), covered)
     return pad(upsampled, (0, width - covered[1], 0, height - covered[0]))
 
 
 def bits_per_pixel(
-    capacity: Tensor, size: Sequence[int], *, model: nn.Module | None = None
+    capacity: Tensor,
+    size: Sequence[int] | Tensor,
+    *,
+    model: nn.Module | None = None,
+    grid: tuple[int, int] | None = None,
 ) -> Tensor:
     """Spreads the information that passes a bottleneck over the pixels of the image.
 
     Args:
         capacity: (B, C, h, w) or (B, T, D), nats per element, from ``MultimodalIB``.
-        size: (H, W) of the pixels that the model saw.
-        model: the model; its patch size then decides the grid.
+        size: the pixels that the model saw, or their (H, W), see :func:`image_map`.
+        model: the model, for a token layer.
+        grid: rows and columns of patches, instead of the model.
 
     Returns:
         (B, 1, H, W) bits per pixel; the sum is the total of the map's elements, but for the
@@ -131,21 +184,47 @@ def bits_per_pixel(
         >>> bits_per_pixel(torch.rand(1, 64, 7, 7), (224, 224)).shape
         torch.Size([1, 1, 224, 224])
     """
-    nats = image_map(capacity, size, model=model)
-    if capacity.ndim == 4:
-        area = size[0] * size[1] / (capacity.shape[2] * capacity.shape[3])
+    height, width = _size(size)
+    nats = image_map(capacity, (height, width), model=model, grid=grid)
+    if capacity.ndim == 4 or grid is not None:
+        rows, columns = grid or capacity.shape[2:]
+        area = height * width / (rows * columns)
     else:
-        area = _grid(capacity, size, model).patch ** 2
+        area = _grid(capacity, (height, width), model, grid).patch ** 2
     return nats / (math.log(2) * area)
 
 
 def patch_map(
-    attribution: Tensor, size: Sequence[int], *, model: nn.Module | None = None
+    attribution: Tensor,
+    size: Sequence[int] | Tensor | None = None,
+    *,
+    model: nn.Module | None = None,
+    grid: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Returns the map of a token layer at the resolution of its patches, (B, 1, h, w)."""
-    grid = _grid(attribution, size, model)
-    patches = attribution.sum(-1)[:, grid.prefix :]
-    return patches.reshape(-1, 1, grid.height, grid.width)
+    """Returns the map of a token layer at the resolution of its patches, (B, 1, h, w).
+
+    Args:
+        attribution: (B, T, D) of a token layer.
+        size: the pixels that the model saw, or their (H, W); not needed with ``grid``.
+        model: the model: its patch size decides the grid.
+        grid: rows and columns of patches, instead of the model.
+
+    Raises:
+        ValueError: if no patch grid fits the tokens.
+
+    Example:
+        >>> patch_map(torch.randn(2, 65, 128), pixels, model=clip).shape
+        torch.Size([2, 1, 8, 8])
+    """
+    if _checked(attribution).ndim != 3:
+        raise ValueError(f"`attribution` must have shape (B, T, D), got {tuple(attribution.shape)}")
+    if size is None and grid is None:
+        raise ValueError(
+            "`size` or `grid` must be given; give the pixels that the model saw, or (rows, columns)"
+        )
+    return _patches(
+        attribution, _grid(attribution, (0, 0) if size is None else _size(size), model, grid)
+    )
 
 
 def min_max(values: Tensor) -> Tensor:
@@ -261,13 +340,69 @@ def _word(token: int, tokenizer: Any) -> str:  # noqa: ANN401
     return word.strip().removeprefix("##")
 
 
-def _grid(attribution: Tensor, size: Sequence[int], model: nn.Module | None) -> TokenGrid:
-    if attribution.ndim != 3:
+def _checked(attribution: Tensor) -> Tensor:
+    if isinstance(attribution, (tuple, list)):
+        raise TypeError(
+            f"`attribution` must be a tensor, got a {type(attribution).__name__} of"
+            f" {len(attribution)}; give its item of the layer to map, such as attribution[0]"
+        )
+    if attribution.ndim not in (3, 4):
         raise ValueError(
             "`attribution` must have shape (B, T, D) or (B, C, h, w), got"
             f" {tuple(attribution.shape)}"
         )
-    return token_grid(attribution.shape[1], size, None if model is None else patch_size(model))
+    return attribution
+
+
+def _size(size: Sequence[int] | Tensor) -> tuple[int, int]:
+    found = size.shape[2:] if isinstance(size, Tensor) and size.ndim == 4 else size
+    if not isinstance(found, (tuple, list)) or [type(side) for side in found] != [int, int]:
+        raise TypeError(
+            "`size` must be the pixels that the model saw, (B, 3, H, W), or their (H, W), got"
+            f" {_brief(size)}"
+        )
+    height, width = found
+    return height, width
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return repr(value) if isinstance(value, (int, float, tuple, list)) else type(value).__name__
+
+
+def _grid(
+    attribution: Tensor,
+    size: tuple[int, int],
+    model: nn.Module | None,
+    grid: tuple[int, int] | None,
+) -> TokenGrid:
+    tokens = attribution.shape[1]
+    if grid is not None and model is None:
+        rows, columns = grid
+        prefix = tokens - rows * columns
+        if min(rows, columns) < 1 or not 0 <= prefix <= MAX_PREFIX_TOKENS:
+            raise ValueError(
+                f"`grid` must be the rows and columns of {tokens} tokens, at most"
+                f" {MAX_PREFIX_TOKENS} of them in front, got {grid}"
+            )
+        return TokenGrid(prefix, rows, columns, 0)
+    if model is None or grid is not None:
+        raise ValueError(
+            f"`attribution` of {tokens} tokens needs either `model`, whose patch size decides where"
+            " they lie on the image, or `grid`, the rows and columns of its patches"
+        )
+    return token_grid(tokens, size, patch_size(model), prefix_tokens(model))
+
+
+def _patches(attribution: Tensor, grid: TokenGrid) -> Tensor:
+    patches = attribution.sum(-1)[:, grid.prefix :]
+    return patches.reshape(-1, 1, grid.height, grid.width)
+
+
+def _listed(numbers: Collection[int]) -> str:
+    *others, last = (str(number) for number in sorted(numbers))
+    return f"{', '.join(others)} or {last}" if len(others) < 5 else f"at most {last}"
 
 
 def _resize(values: Tensor, size: tuple[int, int]) -> Tensor:

@@ -86,9 +86,8 @@ def test_records_are_the_metrics_of_the_maps(embedded):
     sample = evaluation.read(scene_pairs(3, seed=4)[1])
     record = evaluation.run(Row("nib", "nib", (3, 1), {"n_steps": 4}), sample)
     similarity = ImageTextSimilarity(model, processor, [sample.pair.text])
-    heat = image_map(
-        attribute_image("nib", similarity, sample.pixels, 0, state=3, n_steps=4), (64, 64)
-    )
+    attribution = attribute_image("nib", similarity, sample.pixels, 0, state=3, n_steps=4)
+    heat = image_map(attribution, sample.pixels, model=model)
     with torch.no_grad():
         before, after = (
             float(similarity(x)) for x in (sample.pixels, sample.pixels * min_max(heat))

@@ -2,10 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from families import build
+from PIL import Image
+from torch import nn
 from torch.nn.functional import interpolate
 
 from captum_mi.maps import (
@@ -21,17 +24,19 @@ from captum_mi.maps import (
 from captum_mi.models import tokenize
 
 
+def vision_transformer(patch=8):
+    """Anything with a patch embedding: what a map needs of a model."""
+    return nn.Sequential(nn.Conv2d(3, 4, patch, patch), nn.Flatten(2))
+
+
 @pytest.mark.parametrize(
     ("tokens", "size", "expected"),
     [
         (50, (224, 224), TokenGrid(1, 7, 7, 32)),
         (197, (224, 224), TokenGrid(1, 14, 14, 16)),
         (196, (224, 224), TokenGrid(0, 14, 14, 16)),
-        (198, (224, 224), TokenGrid(2, 14, 14, 16)),
-        (261, (224, 224), TokenGrid(5, 16, 16, 14)),
         (577, (336, 336), TokenGrid(1, 24, 24, 14)),
         (49, (48, 64), TokenGrid(1, 6, 8, 8)),
-        (226, (250, 250), TokenGrid(1, 15, 15, 16)),
         (65, (64, 64), TokenGrid(1, 8, 8, 8)),
     ],
 )
@@ -40,11 +45,132 @@ def test_token_grid_follows_the_image(tokens, size, expected):
     assert token_grid(tokens, size, expected.patch) == expected
 
 
+@pytest.mark.parametrize(
+    ("tokens", "size", "expected"),
+    [
+        (198, (224, 224), TokenGrid(2, 14, 14, 16)),
+        (261, (224, 224), TokenGrid(5, 16, 16, 14)),
+        (205, (224, 224), TokenGrid(9, 14, 14, 16)),
+        (226, (250, 250), TokenGrid(1, 15, 15, 16)),
+    ],
+)
+def test_registers_and_uncovered_pixels_need_the_patch_size(tokens, size, expected):
+    assert token_grid(tokens, size, expected.patch) == expected
+    with pytest.raises(ValueError, match=f"{tokens} tokens are not the whole square patches"):
+        token_grid(tokens, size)
+
+
 def test_token_grid_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="image of 32x64 has 3000 tokens; `size` must be that of"):
+    with pytest.raises(ValueError, match=r"patches of an image of 32x64 .* `size` must be that of"):
         token_grid(3000, (32, 64))
-    with pytest.raises(ValueError, match="patches of size 16 on an image of 32x32 has 40 tokens"):
+    with pytest.raises(ValueError, match=r"40 tokens are not the 2x2 patches \(of size 16\) of an"):
         token_grid(40, (32, 32), 16)
+    with pytest.raises(ValueError, match=r"65 tokens are not .* 400x600 with 0 or 1 tokens"):
+        token_grid(65, (400, 600))
+
+
+@pytest.mark.parametrize("size", [(400, 600), (600, 400), (60, 64), (64, 60), (72, 56)])
+def test_a_size_that_the_model_did_not_see_is_refused(size):
+    with pytest.raises(ValueError, match=f"image of {size[0]}x{size[1]} with 0 or 1 tokens"):
+        image_map(torch.randn(1, 65, 4), size, model=vision_transformer())
+
+
+def test_a_photograph_that_fits_by_chance_is_refused():
+    assert token_grid(577, (1080, 1920)).height == 18  # what a guess makes of it
+    with pytest.raises(ValueError, match="577 tokens are not the 77x137 patches"):
+        image_map(torch.randn(1, 577, 4), (1080, 1920), model=vision_transformer(14))
+
+
+def test_a_token_layer_needs_the_model_or_the_grid():
+    model, attribution = vision_transformer(), torch.randn(1, 65, 4)
+    for options in ({}, {"model": model, "grid": (8, 8)}):
+        with pytest.raises(ValueError, match=r"65 tokens needs either `model`.* or `grid`"):
+            image_map(attribution, (64, 64), **options)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (224, "or their \\(H, W\\), got 224"),
+        ((1, 3, 64, 64), "got \\(1, 3, 64, 64\\)"),
+        (Image.new("RGB", (64, 64)), "got Image"),
+        (torch.zeros(3, 64, 64), "got a tensor of shape \\(3, 64, 64\\)"),
+        ((64.0, 64.0), "got \\(64.0, 64.0\\)"),
+    ],
+)
+def test_what_is_no_size_is_refused(size, words):
+    with pytest.raises(TypeError, match="`size` must be the pixels that the model saw.*" + words):
+        image_map(torch.randn(1, 65, 4), size, model=vision_transformer())
+
+
+def test_the_pixels_themselves_give_the_size():
+    model, attribution = vision_transformer(), torch.randn(2, 49, 4)
+    pixels = torch.zeros(2, 3, 48, 64)
+    expected = image_map(attribution, (48, 64), model=model)
+    torch.testing.assert_close(image_map(attribution, pixels, model=model), expected)
+    maps = torch.randn(2, 4, 6, 8)
+    torch.testing.assert_close(image_map(maps, pixels), image_map(maps, (48, 64)))
+    torch.testing.assert_close(
+        patch_map(attribution, pixels, model=model), attribution[:, 1:].sum(-1).view(2, 1, 6, 8)
+    )
+
+
+def test_a_tuple_of_attributions_is_refused():
+    with pytest.raises(TypeError, match=r"got a tuple of 2; give its item .* attribution\[0\]"):
+        image_map((torch.zeros(1, 4, 8, 8),) * 2, (8, 8))
+
+
+def test_registers_are_taken_where_the_model_says_so():
+    model, attribution = vision_transformer(), torch.randn(1, 69, 4)
+    with pytest.raises(ValueError, match="69 tokens are not the 8x8 patches"):
+        image_map(attribution, (64, 64), model=model)
+    model.num_prefix_tokens = 5  # as timm has it
+    low = patch_map(attribution, (64, 64), model=model)
+    torch.testing.assert_close(low, attribution[:, 5:].sum(-1).view(1, 1, 8, 8))
+
+
+def test_registers_of_the_configuration():
+    from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Dinov2WithRegistersConfig(image_size=32, patch_size=8, num_register_tokens=7, **shape)
+    model = Dinov2WithRegistersModel(config).eval()
+    states = model(torch.randn(1, 3, 32, 32)).last_hidden_state.detach()
+    assert states.shape == (1, 24, 16)
+    low = patch_map(states, (32, 32), model=model)
+    torch.testing.assert_close(low, states[:, 8:].sum(-1).view(1, 1, 4, 4))
+
+
+def test_the_distillation_token_of_deit():
+    from transformers import DeiTConfig, DeiTModel
+
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = DeiTModel(DeiTConfig(image_size=32, patch_size=8, **shape)).eval()
+    states = model(torch.randn(1, 3, 32, 32)).last_hidden_state.detach()
+    low = patch_map(states, (32, 32), model=model)
+    torch.testing.assert_close(low, states[:, 2:].sum(-1).view(1, 1, 4, 4))
+
+
+def test_packed_patches_lie_where_the_grid_says():
+    attribution = torch.arange(24.0).view(1, 24, 1)
+    low = patch_map(attribution, grid=(4, 6))
+    torch.testing.assert_close(low, torch.arange(24.0).view(1, 1, 4, 6))
+    torch.testing.assert_close(
+        image_map(attribution, (56, 84), grid=(4, 6)),
+        interpolate(low, (56, 84), mode="bilinear"),
+    )
+    behind_cls = torch.cat([torch.full((1, 1, 1), 99.0), attribution], dim=1)
+    torch.testing.assert_close(patch_map(behind_cls, grid=(4, 6)), low)
+    bits = bits_per_pixel(torch.ones(1, 24, 2), (56, 84), grid=(4, 6))
+    assert bits.sum() == pytest.approx(48 / np.log(2))
+    for grid in ((4, 7), (0, 24), (1, 6)):
+        with pytest.raises(ValueError, match="`grid` must be the rows and columns of 24 tokens"):
+            patch_map(attribution, grid=grid)
+
+
+def test_patch_map_needs_a_size_or_a_grid():
+    with pytest.raises(ValueError, match="`size` or `grid` must be given"):
+        patch_map(torch.zeros(1, 65, 4), model=vision_transformer())
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip"])
@@ -60,11 +186,12 @@ def test_image_map_of_tokens_sums_channels_and_drops_the_prefix():
     attribution = torch.zeros(2, 49, 3)
     attribution[0, 0] = 100.0  # CLS
     attribution[0, 1 + 8 * 2 + 5] = torch.tensor([1.0, -3.0, 1.0])
-    low = patch_map(attribution, (48, 64))
+    model = vision_transformer()
+    low = patch_map(attribution, (48, 64), model=model)
     assert low.shape == (2, 1, 6, 8)
     assert low[0, 0, 2, 5] == -1.0
     assert low.abs().sum() == 1.0
-    heat = image_map(attribution, (48, 64))
+    heat = image_map(attribution, (48, 64), model=model)
     assert heat.shape == (2, 1, 48, 64)
     row, column = divmod(heat[0, 0].argmin().item(), 64)
     assert (row // 8, column // 8) == (2, 5)
@@ -72,7 +199,7 @@ def test_image_map_of_tokens_sums_channels_and_drops_the_prefix():
 
 
 def test_image_map_leaves_pixels_that_no_patch_covers_at_zero():
-    heat = image_map(torch.ones(1, 226, 4), (250, 250))
+    heat = image_map(torch.ones(1, 226, 4), (250, 250), model=vision_transformer(16))
     assert (heat[..., :240, :240] == 4).all()
     assert (heat[..., 240:, :] == 0).all()
     assert (heat[..., 240:] == 0).all()
@@ -88,9 +215,9 @@ def test_image_map_takes_the_models_patch_size():
     model, _ = build("clip")
     attribution = torch.randn(1, 17, 4)
     torch.testing.assert_close(
-        image_map(attribution, (32, 32), model=model), image_map(attribution, (32, 32))
+        image_map(attribution, (32, 32), model=model), image_map(attribution, (32, 32), grid=(4, 4))
     )
-    with pytest.raises(ValueError, match="patches of size 8 on an image of 64x64"):
+    with pytest.raises(ValueError, match=r"patches \(of size 8\) of an image of 64x64"):
         image_map(attribution, (64, 64), model=model)
 
 

@@ -438,7 +438,7 @@ def test_wrong_object_of_a_scene_is_negative_evidence(embedded):
         attribution = NarrowingIB(similarity, layer).attribute(
             pixels.expand(2, -1, -1, -1), target=[0, 1]
         )
-        heat = image_map(attribution, (64, 64))[:, 0]
+        heat = image_map(attribution, pixels, model=model)[:, 0]
         masks = torch.from_numpy(scene.masks)
         own += [heat[i][masks[i]].mean() for i in (0, 1)]
         other += [heat[i][masks[1 - i]].mean() for i in (0, 1)]

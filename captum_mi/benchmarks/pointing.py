@@ -98,7 +98,7 @@ def judge_scene(
     attribution = attribute_image(
         method, similarity, pixels.expand(2, -1, -1, -1), [0, 1], state=state, **options
     )
-    heats = image_map(attribution, pixels.shape[-2:])[:, 0]
+    heats = image_map(attribution, pixels, model=model)[:, 0]
     first, second = torch.from_numpy(scene.masks)
     half_a_patch = patch_size(model) / 2
     return [
