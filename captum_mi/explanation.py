@@ -18,6 +18,7 @@ from captum_mi.attr import METHODS
 from captum_mi.maps import (
     TokenScores,
     image_map,
+    image_seen,
     patch_map,
     patch_size,
     special_tokens,
@@ -133,7 +134,7 @@ def explain_pairs(
     pairs = zip(texts, cosines, _patches(in_image, heats, model), heats, scores, strict=True)
     return ImageExplanation(
         layers=(image_state, text_state),
-        pixels=displayed(pixels[0].cpu(), processor.image_processor),
+        pixels=image_seen(pixels, processor),
         pairs=tuple(PairExplanation(*pair) for pair in pairs),
     )
 
@@ -272,12 +273,3 @@ def _patches(attribution: Tensor, heats: Tensor, model: nn.Module) -> Tensor:
         return patch_map(attribution, heats.shape[-2:], model=model)[:, 0].cpu()
     side = patch_size(model)
     return avg_pool2d(heats, side) * side**2
-
-
-def displayed(pixels: Tensor, image_processor: Any) -> Tensor:  # noqa: ANN401
-    """Undoes the processor's normalisation; channels last."""
-    if getattr(image_processor, "do_normalize", False):
-        mean = torch.tensor(image_processor.image_mean)[:, None, None]
-        std = torch.tensor(image_processor.image_std)[:, None, None]
-        pixels = pixels * std + mean
-    return pixels.clamp(0, 1).permute(1, 2, 0)

@@ -197,8 +197,9 @@ def _draw_map(
     else:
         if image.shape[:2] != plane.shape:
             raise ValueError(
-                f"`heat` has size {plane.shape}, but the image {image.shape[:2]}; "
-                "make the map with maps.image_map(attribution, size=image size)"
+                f"`heat` has size {plane.shape}, but `image` {image.shape[:2]}; draw it over what"
+                " the model saw, maps.image_seen(pixels, processor), or put it back on the"
+                " photograph with maps.on_original(heat, image, processor)"
             )
         axes.imshow(_blend(plane, image), interpolation="nearest")
     axes.set_axis_off()

@@ -10,12 +10,16 @@ from families import build
 from PIL import Image
 from torch import nn
 from torch.nn.functional import interpolate
+from transformers import CLIPImageProcessor, SiglipImageProcessor
 
+from captum_mi import visualization
 from captum_mi.maps import (
     TokenGrid,
     bits_per_pixel,
     image_map,
+    image_seen,
     min_max,
+    on_original,
     patch_map,
     patch_size,
     token_grid,
@@ -224,6 +228,110 @@ def test_image_map_takes_the_models_patch_size():
 def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"shape \(B, T, D\) or \(B, C, h, w\), got \(3, 4\)"):
         image_map(torch.zeros(3, 4), (8, 8))
+
+
+def processors():
+    size = {"shortest_edge": 64}
+    crop = {"height": 64, "width": 64}
+    yield CLIPImageProcessor(size=size, crop_size=crop)
+    yield CLIPImageProcessor(size={"shortest_edge": 80}, crop_size=crop)
+    yield SiglipImageProcessor(size={"height": 64, "width": 48})
+
+
+PROCESSORS = list(processors())
+
+
+def photograph(height, width):
+    """Seeded noise of low frequency: nothing that resizing could hide."""
+    noise = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    smooth = interpolate(noise, (height, width), mode="bicubic").clamp(0, 1)
+    return Image.fromarray((255 * smooth[0].permute(1, 2, 0)).byte().numpy())
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_the_image_as_the_model_saw_it(processor):
+    image = photograph(90, 120)
+    pixels = processor(images=[image], return_tensors="pt")["pixel_values"]
+    plain = processor(images=[image], return_tensors="pt", do_normalize=False)["pixel_values"]
+    expected = plain[0].permute(1, 2, 0)
+    torch.testing.assert_close(image_seen(pixels, processor), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(image_seen(pixels[0], processor), expected, atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match=r"`pixels` must be one image .*got shape \(2, 3, "):
+        image_seen(pixels.repeat(2, 1, 1, 1), processor)
+
+
+@pytest.mark.parametrize(
+    ("processor", "scales", "offsets"),
+    [
+        # Rows and columns: pixels of the map per pixel of the photograph; pixels cropped away.
+        (PROCESSORS[0], (64 / 90, 85 / 120), (0, 10)),
+        (PROCESSORS[1], (80 / 90, 106 / 120), (8, 21)),
+        (PROCESSORS[2], (64 / 90, 48 / 120), (0, 0)),
+    ],
+)
+def test_a_map_is_put_back_on_the_photograph(processor, scales, offsets):
+    size = PROCESSORS.index(processor) == 2
+    shape = (64, 48) if size else (64, 64)
+    rows, columns = (torch.arange(float(side)) for side in shape)
+    heat = torch.stack([rows[:, None].expand(shape), columns.expand(shape)])[:, None]
+    found = on_original(heat, photograph(90, 120), processor)
+    assert found.shape == (2, 1, 90, 120)
+    places = [
+        (torch.arange(float(side)) + 0.5) * scale - 0.5 - offset
+        for side, scale, offset in zip((90, 120), scales, offsets, strict=True)
+    ]
+    inside = [(place > 0) & (place < side - 1) for place, side in zip(places, shape, strict=True)]
+    seen = found[:, 0][:, inside[0]][:, :, inside[1]]
+    torch.testing.assert_close(
+        seen[0], places[0][inside[0]][:, None].expand_as(seen[0]), atol=0.1, rtol=0
+    )
+    torch.testing.assert_close(seen[1], places[1][inside[1]].expand_as(seen[1]), atol=0.1, rtol=0)
+    outside = [(place < -1) | (place > side) for place, side in zip(places, shape, strict=True)]
+    assert not found[:, 0, outside[0]].any()
+    assert not found[:, 0][:, :, outside[1]].any()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (30, 41), (700, 400), (97, 1111)])
+def test_photographs_of_any_size(size):
+    processor, image = PROCESSORS[0], photograph(*size)
+    pixels = processor(images=[image], return_tensors="pt")["pixel_values"]
+    grey = image_seen(pixels, processor).mean(-1)[None, None]
+    found = on_original(grey, image, processor)[0, 0]
+    expected = torch.from_numpy(np.array(image)).double().mean(-1) / 255
+    side = min(size)
+    top, left = ((extent - side) // 2 for extent in size)
+    inner = tuple(slice(start + side // 8, start + 7 * side // 8) for start in (top, left))
+    torch.testing.assert_close(found[inner].double(), expected[inner], atol=0.05, rtol=0)
+
+
+def test_a_processor_that_pads_is_refused():
+    def processor(images, **_):
+        (image,) = images
+        padded = np.zeros((120, 120, 3), np.uint8)
+        padded[: image.shape[0]] = image
+        tensor = torch.from_numpy(padded).permute(2, 0, 1)[None] / 255
+        return {"pixel_values": tensor}
+
+    with pytest.raises(ValueError, match="does more than resize and crop"):
+        on_original(torch.zeros(1, 1, 120, 120), photograph(60, 120), processor)
+
+
+def test_what_cannot_be_put_back_is_refused():
+    with pytest.raises(ValueError, match=r"`heat` must have shape \(B, 1, 64, 64\), .*, 8, 8\)"):
+        on_original(torch.zeros(1, 1, 8, 8), photograph(90, 120), PROCESSORS[0])
+    with pytest.raises(ValueError, match=r"`image` must be a PIL image or .*\(3, 9, 12\)"):
+        on_original(torch.zeros(1, 1, 64, 64), np.zeros((3, 9, 12)), PROCESSORS[0])
+
+
+def test_what_the_picture_advises_works():
+    processor, image = PROCESSORS[0], photograph(90, 120)
+    pixels = processor(images=[image], return_tensors="pt")["pixel_values"]
+    heat = image_map(torch.randn(1, 65, 4), pixels, model=vision_transformer())
+    with pytest.raises(ValueError, match=r"maps.image_seen\(.*maps.on_original\(") as refused:
+        visualization.overlay(np.asarray(image), heat)
+    assert "size=" not in str(refused.value)
+    visualization.overlay(image_seen(pixels, processor), heat)
+    visualization.overlay(np.asarray(image), on_original(heat, image, processor))
 
 
 def test_min_max_is_per_sample_and_keeps_constant_maps_finite():

@@ -99,5 +99,5 @@ def test_wrong_shapes_are_refused():
         visualization.heat_map(np.zeros((2, 3, 3)))
     with pytest.raises(ValueError, match=r"shape \(H, W, 3\), got \(4, 4\)"):
         visualization.overlay(np.zeros((4, 4)), np.zeros((4, 4)))
-    with pytest.raises(ValueError, match=r"has size \(3, 3\), but the image \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"has size \(3, 3\), but `image` \(4, 4\); draw it over"):
         visualization.overlay(np.zeros((4, 4, 3)), np.zeros((3, 3)))

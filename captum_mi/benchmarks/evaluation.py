@@ -27,8 +27,8 @@ from captum_mi.benchmarks.records import (
 )
 from captum_mi.benchmarks.rows import Row
 from captum_mi.datasets import Pair
-from captum_mi.explanation import attribute_image, attribute_text, displayed
-from captum_mi.maps import image_map, min_max, patch_size
+from captum_mi.explanation import attribute_image, attribute_text
+from captum_mi.maps import image_map, image_seen, min_max, patch_size
 from captum_mi.metrics import Confidence, confidence
 from captum_mi.models import EmbeddedText, ImageTextSimilarity, TextImageSimilarity, tokenize
 
@@ -145,7 +145,7 @@ class Evaluation:
         if example:
             record["text"] = sample.pair.text
             record["pixels"] = _thumbnail(
-                displayed(sample.pixels[0].cpu(), self.processor.image_processor).permute(2, 0, 1)
+                image_seen(sample.pixels, self.processor).permute(2, 0, 1)
             )
             record["heat"] = _thumbnail(heat[0].cpu())[0]
         return record
