@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class _ConfidenceMetric(Metric):  # type: ignore[misc]
     """A metric of the score before and after multiplying the input by its map."""
 
-    data_applicability = {DataType.IMAGE, DataType.TEXT}  # noqa: RUF012
+    data_applicability = {DataType.IMAGE, DataType.TEXT, DataType.TABULAR}  # noqa: RUF012
     model_applicability = {ModelType.TORCH}  # noqa: RUF012
     evaluation_category = EvaluationCategory.FAITHFULNESS
 
@@ -104,9 +104,10 @@ class _ConfidenceMetric(Metric):  # type: ignore[misc]
 
         Args:
             model: the model; an ``EmbeddedText`` for texts.
-            x_batch: (B, C, H, W) images or (B, D, T) token embeddings.
+            x_batch: (B, C, H, W) images, (B, D, T) token embeddings or (B, F) features.
             y_batch: (B,) index of each row's output.
-            a_batch: (B, 1, H, W) or (B, 1, T) attributions; None explains with ``explain_func``.
+            a_batch: (B, 1, H, W), (B, 1, T) or (B, F) attributions; None explains with
+                ``explain_func``.
             s_batch: not used.
             channel_first: whether channels come before places; texts must be (B, D, T).
             explain_func: explains a batch, such as ``captum_mi.metrics.explain``.
@@ -154,7 +155,9 @@ class _ConfidenceMetric(Metric):  # type: ignore[misc]
     ) -> list[float]:
         """Scores the rows of a batch."""
         x = torch.as_tensor(x_batch, dtype=torch.float32)
-        maps = torch.as_tensor(a_batch, dtype=torch.float32).sum(1, keepdim=True)
+        maps = torch.as_tensor(a_batch, dtype=torch.float32)
+        if x.ndim > 2:
+            maps = maps.sum(1, keepdim=True)
         if self.magnitude:
             maps = maps.abs()
         if self.scaled:
@@ -185,7 +188,9 @@ class ConfidenceDrop(_ConfidenceMetric):
     embeddings are multiplied, position by position, the special tokens stay.
 
     Args:
-        relative: percent of Y, as in Grad-CAM++; Y must be positive (``softmax=True``).
+        relative: percent of Y, as in Grad-CAM++; Y must be positive, so call the metric with
+            ``softmax=True`` (in ``quantus.evaluate``:
+            ``call_kwargs={"run": {"softmax": True, ...}}``), where the model returns logits.
         **options: the arguments of every Quantus metric; see Quantus' ``Metric``.
 
     Source: Zhu et al., ICLR 2025; Wang et al., NeurIPS 2023; relative: Chattopadhay et al., WACV

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from captum_mi import attr, maps
+from captum_mi._suffix import record
 from captum_mi.models import EmbeddedText
 
 if TYPE_CHECKING:
@@ -71,9 +72,10 @@ def confidence(score: Score, inputs: Tensor, maps: Tensor) -> Confidence:
 
     Args:
         score: gives the score (B,) of inputs, such as ``lambda x: model(x)[:, 0]``.
-        inputs: (B, C, H, W) normalised images, where zero is the mean colour, or (B, D, T) token
-            embeddings.
-        maps: (B, 1, H, W) or (B, 1, T) in [0, 1], see ``maps.min_max`` and ``EmbeddedText.masks``.
+        inputs: (B, C, H, W) normalised images, where zero is the mean colour, (B, D, T) token
+            embeddings, or (B, F) features.
+        maps: (B, 1, H, W), (B, 1, T) or (B, F) in [0, 1], see ``maps.min_max`` and
+            ``EmbeddedText.masks``.
 
     Raises:
         ValueError: if the maps do not fit the inputs or leave [0, 1], or a score is not finite.
@@ -83,10 +85,11 @@ def confidence(score: Score, inputs: Tensor, maps: Tensor) -> Confidence:
         >>> confidence(lambda x: x.mean((1, 2, 3)), x, torch.zeros(2, 1, 4, 4)).after
         tensor([0., 0.])
     """
-    if maps.shape != (len(inputs), 1, *inputs.shape[2:]):
+    shape = tuple(inputs.shape) if inputs.ndim == 2 else (len(inputs), 1, *inputs.shape[2:])
+    if maps.shape != shape:
         raise ValueError(
-            f"`maps` must have shape {(len(inputs), 1, *inputs.shape[2:])} for `inputs` of shape"
-            f" {tuple(inputs.shape)}, got {tuple(maps.shape)}"
+            f"`maps` must have shape {shape} for `inputs` of shape {tuple(inputs.shape)}, got"
+            f" {tuple(maps.shape)}"
         )
     low, high = float(maps.min()), float(maps.max())
     if not (low >= 0 and high <= 1):
@@ -111,8 +114,8 @@ def confidence_drop(
 
     Args:
         score: gives the score (B,) of inputs.
-        inputs: (B, C, H, W) or (B, D, T).
-        maps: (B, 1, H, W) or (B, 1, T) in [0, 1].
+        inputs: (B, C, H, W), (B, D, T) or (B, F).
+        maps: (B, 1, H, W), (B, 1, T) or (B, F) in [0, 1].
         relative: in percent of the score, which must be positive.
 
     Returns:
@@ -137,8 +140,8 @@ def confidence_increase(score: Score, inputs: Tensor, maps: Tensor) -> Tensor:
 
     Args:
         score: gives the score (B,) of inputs.
-        inputs: (B, C, H, W) or (B, D, T).
-        maps: (B, 1, H, W) or (B, 1, T) in [0, 1].
+        inputs: (B, C, H, W), (B, D, T) or (B, F).
+        maps: (B, 1, H, W), (B, 1, T) or (B, F) in [0, 1].
 
     Returns:
         (B,), whose mean is the share of rows in percent. Higher is better.
@@ -166,26 +169,31 @@ def explain(
     device: str | None = None,
     **options: Any,  # noqa: ANN401
 ) -> NDArray[np.float32]:
-    """Explains a batch for Quantus: its ``explain_func``.
+    """Explains a batch for Quantus: its metrics' ``explain_func``.
+
+    ``quantus.evaluate`` takes it in ``xai_methods={"NarrowingIB": explain, "rise": explain}``, and
+    the layer in ``explain_func_kwargs={"layer": ...}``.
 
     Args:
         model: the model, or Quantus' copy of it.
-        inputs: (B, C, H, W) images or (B, D, T) token embeddings.
+        inputs: (B, C, H, W) images, (B, D, T) token embeddings, or (B, F) features of a table.
         targets: (B,) index of each row's output.
         method: a name in ``METHODS``, or of a class in ``captum_mi.attr`` or ``captum.attr``.
             ``quantus.evaluate`` passes the key of its ``xai_methods`` here. On an ``EmbeddedText``
             the special tokens are never masked, and are part of the default baseline.
         layer: dotted name of the layer in the model, for a method that takes one. A name and not
-            a module, for Quantus explains copies of the model.
+            a module, for Quantus explains copies of the model. Of a table it must be one that holds
+            the features themselves, such as the first with ``attribute_to_layer_input=True``.
         device: where to run; by default where the model is.
         **options: further arguments of the method's constructor or of its ``attribute``.
 
     Returns:
-        (B, 1, H, W) or (B, 1, T), channels summed, signed.
+        (B, 1, H, W) or (B, 1, T), channels summed, or (B, F), signed.
 
     Raises:
         TypeError: if an option is not one of the method's, or ``layer`` is a module.
-        ValueError: if there is no such method or layer.
+        ValueError: if there is no such method or layer, or no such inputs, or a table is explained
+            at a layer that does not hold its features.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
@@ -205,6 +213,13 @@ def explain(
     x = torch.as_tensor(
         np.asarray(inputs), dtype=parameter.dtype, device=device or parameter.device
     )
+    if x.ndim not in (2, 3, 4):
+        raise ValueError(
+            f"`inputs` must be (B, C, H, W), (B, D, T) or (B, F), got shape {tuple(x.shape)}"
+        )
+    if x.ndim == 2 and "layer" in setup:
+        at_input = bool(options.get("attribute_to_layer_input", False))
+        _check_features(model, setup["layer"], x, f"{layer!r}", at_input=at_input)
     if isinstance(model, EmbeddedText):
         # Words change, the special tokens stay.
         fixed = model.fixed(x)
@@ -252,14 +267,26 @@ def _layer(model: nn.Module, layer: object) -> nn.Module:
     return model.get_submodule(str(layer))
 
 
+def _check_features(
+    model: nn.Module, layer: nn.Module, x: Tensor, name: str, *, at_input: bool
+) -> None:
+    """Raises ValueError where a layer holds other numbers than the features of a table."""
+    (suffix,) = record(model, [layer], x, at_input=at_input)
+    if len(suffix.latent) != 1 or not torch.equal(suffix.latent[0], x):
+        raise ValueError(
+            f"`layer` {name} holds {[tuple(part.shape) for part in suffix.latent]}, which are not"
+            f" the features {tuple(x.shape)} of `inputs`, so its attribution does not belong to"
+            " them; take the layer that reads them with attribute_to_layer_input=True, or a method"
+            " that explains the inputs"
+        )
+
+
 def _as_map(attribution: Tensor, x: Tensor, model: nn.Module, *, of_layer: bool) -> Tensor:
-    """Sums the channels and brings the map to the places of the input, (B, 1, ...)."""
+    """Sums the channels and brings the map to the places of the input, (B, 1, ...) or (B, F)."""
+    if x.ndim == 2:
+        return attribution
     if x.ndim == 4:
-        try:
-            maps.patch_size(model)
-        except ValueError:  # no patches: the grid follows from the sizes
-            return maps.image_map(attribution, x.shape[-2:])
-        return maps.image_map(attribution, x.shape[-2:], model=model)
+        return maps.image_map(attribution, x, model=model)
     if of_layer and attribution.shape[1] == x.shape[2]:
         return attribution.sum(-1)[:, None]
     summed = attribution.sum(1, keepdim=True)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import quantus
 import torch
-from captum.attr import Saliency
+from captum.attr import IntegratedGradients, Saliency
 from families import build
 from torch import nn
 
 from captum_mi import maps
-from captum_mi.attr import METHODS
+from captum_mi.attr import METHODS, RISE
 from captum_mi.metrics import (
     ConfidenceDrop,
     ConfidenceIncrease,
@@ -191,7 +191,7 @@ def test_metrics_describe_themselves(metric, capsys):
     assert metric.score_direction.name in ("LOWER", "HIGHER")
     assert metric.evaluation_category.name == "FAITHFULNESS"
     assert quantus.helpers.enums.ModelType.TORCH in metric.model_applicability
-    assert {part.name for part in metric.data_applicability} == {"IMAGE", "TEXT"}
+    assert {part.name for part in metric.data_applicability} == {"IMAGE", "TEXT", "TABULAR"}
     metric().interpret_scores()
     assert "scores are better" in capsys.readouterr().out
 
@@ -241,6 +241,79 @@ def test_constructor_options_reach_the_constructor(images):
         for start in (0, -1)
     ]
     assert not np.allclose(*both)
+
+
+@pytest.fixture(scope="module")
+def table():
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(7, 16), nn.Tanh(), nn.Linear(16, 3)).eval()
+    x = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    return model, x, np.array([0, 1, 2, 0, 1])
+
+
+def test_a_table_is_explained_feature_by_feature(table):
+    model, x, y = table
+    inputs, targets = torch.as_tensor(x), torch.as_tensor(y)
+    found = explain(model, x, y, "IntegratedGradients", n_steps=20)
+    expected = IntegratedGradients(model).attribute(inputs, target=targets, n_steps=20)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    masked = explain(model, x, y, "rise", n_masks=500)
+    np.testing.assert_allclose(masked, RISE(model).attribute(inputs, target=targets, n_masks=500))
+    options = {"layer": "0", "attribute_to_layer_input": True, "method": "NarrowingIB"}
+    narrowed = explain(model, x, y, n_steps=20, **options)
+    path = torch.linspace(0.05, 1, 20)[:, None, None] * inputs  # the right ends of twenty steps
+    path.requires_grad_()
+    scores = model(path)[:, torch.arange(5), targets].sum()
+    (gradient,) = torch.autograd.grad(scores, path)
+    np.testing.assert_allclose(narrowed, (gradient.mean(0) * inputs).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", ["0", "1", "2"])
+def test_a_layer_that_does_not_hold_the_features_is_refused(layer, table):
+    model, x, y = table
+    with pytest.raises(ValueError, match=rf"`layer` '{layer}' holds .* not the features \(5, 7\)"):
+        explain(model, x, y, layer=layer)
+
+
+def test_a_square_layer_does_not_pass_for_the_features():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    with pytest.raises(ValueError, match="not the features"):
+        explain(model, np.ones((2, 4), np.float32), np.array([0, 1]), layer="0")
+
+
+def test_other_inputs_are_refused(table):
+    model, _, y = table
+    with pytest.raises(ValueError, match=r"`inputs` must be .* got shape \(5, 1, 2, 2, 2\)"):
+        explain(model, np.zeros((5, 1, 2, 2, 2)), y, "Saliency")
+
+
+def test_metrics_of_quantus_judge_a_table(table):
+    model, x, y = table
+    options = {"method": "IntegratedGradients"}
+    judge = quantus.FaithfulnessEstimate(
+        features_in_step=1, perturb_baseline=0.0, disable_warnings=True
+    )
+    found = judge(model, x, y, explain_func=explain, explain_func_kwargs=options)
+    assert np.isfinite(found).all()
+    # Of a linear model, what a feature brings is just its attribution.
+    linear = nn.Linear(7, 3).eval()
+    perfect = judge(linear, x, y, explain_func=explain, explain_func_kwargs=options)
+    np.testing.assert_allclose(perfect, 1, atol=1e-4)
+    options["method"] = "rise"
+    sampled = judge(linear, x, y, explain_func=explain, explain_func_kwargs=options)
+    assert np.min(sampled) > 0.95
+
+
+def test_confidence_of_a_table_is_taken_feature_by_feature(metric, table):
+    model, x, y = table
+    a = explain(model, x, y, "IntegratedGradients")
+    low, high = a.min(1, keepdims=True), a.max(1, keepdims=True)
+    with torch.no_grad():
+        before = model(torch.as_tensor(x)).numpy()[np.arange(5), y]
+        after = model(torch.as_tensor(x * (a - low) / (high - low))).numpy()[np.arange(5), y]
+    lost = 100 * np.maximum(before - after, 0)
+    expected = lost if metric is ConfidenceDrop else 100.0 * (after > before)
+    np.testing.assert_allclose(metric()(model, x, y, a), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize(
