@@ -298,3 +298,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name in ("ConfidenceDrop", "ConfidenceIncrease"):
         return getattr(importlib.import_module("captum_mi._quantus"), name)
     raise AttributeError(f"module 'captum_mi.metrics' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Lists the public names, the Quantus metrics among them, as ``help`` shows them."""
+    return sorted({*globals(), *__all__})

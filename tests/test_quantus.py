@@ -11,7 +11,7 @@ from captum.attr import IntegratedGradients, Saliency
 from families import build
 from torch import nn
 
-from captum_mi import maps
+from captum_mi import maps, metrics
 from captum_mi.attr import METHODS, RISE
 from captum_mi.metrics import (
     ConfidenceDrop,
@@ -314,6 +314,15 @@ def test_confidence_of_a_table_is_taken_feature_by_feature(metric, table):
     lost = 100 * np.maximum(before - after, 0)
     expected = lost if metric is ConfidenceDrop else 100.0 * (after > before)
     np.testing.assert_allclose(metric()(model, x, y, a), expected, atol=1e-3)
+
+
+def test_the_metrics_are_listed():
+    import pydoc
+
+    assert {"ConfidenceDrop", "ConfidenceIncrease", "explain"} <= set(dir(metrics))
+    text = pydoc.plain(pydoc.render_doc(metrics))
+    assert "class ConfidenceDrop(" in text
+    assert "class ConfidenceIncrease(" in text
 
 
 @pytest.mark.parametrize(
