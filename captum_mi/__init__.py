@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from captum_mi import attr, datasets, estimators, maps, metrics, models, visualization
     from captum_mi.attr import MultimodalIB, NarrowingIB
+
+    __version__: str
 
 __all__ = [
     "MultimodalIB",
@@ -26,6 +29,8 @@ _CLASSES = {"MultimodalIB": "captum_mi.attr", "NarrowingIB": "captum_mi.attr"}
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     """Loads a public name when it is first used."""
+    if name == "__version__":
+        return importlib.metadata.version("captum_mi")
     if name in _CLASSES:
         return getattr(importlib.import_module(_CLASSES[name]), name)
     if name in __all__:
@@ -35,4 +40,4 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
 
 def __dir__() -> list[str]:
     """Lists the public names."""
-    return sorted(__all__)
+    return sorted([*__all__, "__version__"])

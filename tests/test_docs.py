@@ -75,6 +75,13 @@ def test_public_names():
         captum_mi.missing  # noqa: B018
 
 
+def test_the_version_is_the_projects():
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    (version,) = re.findall(r'^version = "(.*)"$', project, re.MULTILINE)
+    assert captum_mi.__version__ == version
+    assert "__version__" in dir(captum_mi)
+
+
 def test_importing_the_package_pulls_nothing_heavy():
     code = (
         "import captum_mi, sys; print({'torch', 'transformers', 'matplotlib'} & set(sys.modules))"
