@@ -22,6 +22,7 @@ from captum_mi.maps import (
     on_original,
     patch_map,
     patch_size,
+    special_tokens,
     token_grid,
     token_scores,
 )
@@ -375,6 +376,19 @@ def test_padding_on_the_left_is_left_out():
     ended, open_ended = token_scores(attribution, ids, processor)
     assert ended.tokens == ("<bos>", "a", "heart", "<eos>")
     assert open_ended.tokens == ("<bos>", "a", "heart")
+
+
+def test_what_follows_the_end_is_no_word():
+    _, processor = build("clip")
+    ids = torch.tensor([[1, 4, 10, 3, 4, 3, 10], [1, 4, 10, 10, 10, 10, 3]])
+    expected = [
+        [True, False, False, True, True, True, True],
+        [True, False, False, False, False, False, True],
+    ]
+    assert special_tokens(processor, ids).tolist() == expected
+    first, _ = token_scores(torch.ones(2, 7, 1), ids, processor)
+    assert first.tokens == ("<bos>", "a", "heart", "<eos>", "<padding>")
+    assert first.scores == (1, 1, 1, 1, 3)
 
 
 def test_byte_level_tokens_are_decoded():

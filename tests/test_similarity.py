@@ -78,6 +78,15 @@ def test_missing_end_token_is_refused(family, eos):
         similarity(ids)
 
 
+def test_a_legacy_model_pools_the_largest_id_and_not_the_end():
+    model, processor = build("clip-legacy")
+    similarity = TextImageSimilarity(model, processor, [torch.zeros(3, 32, 32)])
+    ids = torch.tensor([[10, 2, 8, 11], [10, 12, 8, 11]])  # 12 stands behind the end token, 11
+    assert similarity(ids[:1]).shape == (1, 1)
+    with pytest.raises(ValueError, match=r"row 1 has no end token \(11\)"):
+        similarity(ids)
+
+
 def test_noisy_token_ids_are_refused_with_a_remedy():
     model, processor = build("clip")
     similarity = TextImageSimilarity(model, processor, [torch.zeros(3, 32, 32)])
