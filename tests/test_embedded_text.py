@@ -143,6 +143,10 @@ def test_the_published_score_differs_where_it_is_wrong():
 
 
 def test_bad_arguments():
+    text, _, processor = embedded_text("clip")
+    encoded = processor.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    with pytest.raises(TypeError, match=r"must be a tensor \(B, D, T\), got a BatchEncoding"):
+        text(encoded)
     with pytest.raises(ValueError, match="`texts` must be one text with `compat`, got 3"):
         embedded_text("clip", compat="nib")
     with pytest.raises(ValueError, match="`compat` must be one of None, 'nib', got 'm2ib'"):

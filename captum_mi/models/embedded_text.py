@@ -141,6 +141,11 @@ class EmbeddedText(nn.Module):
 
     def _rows(self, embeddings: Tensor) -> Tensor:
         """(B,) a text with each row's special tokens."""
+        if not isinstance(embeddings, Tensor):
+            raise TypeError(
+                f"`embeddings` must be a tensor (B, D, T), got a {type(embeddings).__name__}; give"
+                " rows of the module's own `embeddings`"
+            )
         if embeddings.ndim != 3 or embeddings.shape[1:] != self.embeddings.shape[1:]:
             raise ValueError(
                 f"`embeddings` must have shape (B, {self.embeddings.shape[1]},"
