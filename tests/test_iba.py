@@ -1,6 +1,7 @@
 """The per-sample bottleneck (IBA) against Schulz et al.'s formulas, element by element."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -161,3 +162,16 @@ def test_statistics_equal_the_moments_written_out(network, data):
     # Always negative is active, always zero is not.
     assert set(prior.active[1].flatten().tolist()) == {0.0, 1.0}
     assert (prior.mean[1] < 0).sum() == 16
+
+
+@pytest.mark.parametrize("random", [nn.Dropout(0.3), nn.BatchNorm1d(4)])
+def test_statistics_warn_of_training_mode(random):
+    model = nn.Sequential(nn.Linear(3, 4), random, nn.Linear(4, 2))
+    loader = [torch.randn(8, 3)]
+    with pytest.warns(UserWarning, match=r"is in training mode.* call model.eval\(\) first"):
+        LayerStatistics.fit(model, "2", loader)
+    with pytest.warns(UserWarning, match="is in training mode"):
+        LayerStatistics.fit(model.forward, model[2], loader)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LayerStatistics.fit(model.eval(), "2", loader)

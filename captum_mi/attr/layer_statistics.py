@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from captum_mi import _nested
 from captum_mi._hooks import layer_value
+from captum_mi._recorder import warn_if_training
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class LayerStatistics:
         Returns:
             the statistics, float32, on the layer's device.
 
+        Warns:
+            UserWarning: if the model is in training mode.
+
         Raises:
             ValueError: if there are fewer than two samples, the layer has not one tensor, or a NaN
                 turns up.
@@ -65,6 +69,9 @@ class LayerStatistics:
             if isinstance(layer, str)
             else layer
         )
+        owner = getattr(model, "__self__", model)
+        for inner in (owner if isinstance(owner, nn.Module) else module).modules():
+            warn_if_training(inner)
         count = 0
         mean = squares = active = torch.zeros(())
         for batch in tqdm(loader, desc="layer statistics", leave=False, delay=2):
