@@ -40,10 +40,11 @@ def attack(model, z, target, *, n_steps, step_size, step, rule):
     return total, path[-1]
 
 
+@pytest.mark.parametrize("n_steps", [1, 7])
 @pytest.mark.parametrize("step", ["sign", "gradient"])
 @pytest.mark.parametrize("rule", ["trapezoid", "left"])
-def test_equals_the_loop_of_the_paper(model, x, step, rule):
-    settings = {"n_steps": 7, "step_size": 0.05, "step": step}
+def test_equals_the_loop_of_the_paper(model, x, step, rule, n_steps):
+    settings = {"n_steps": n_steps, "step_size": 0.05, "step": step}
     found = MFABA(model, model[1]).attribute(x, target=[0, 1, 2], method=rule, **settings)
     for i in range(3):
         latent = model[:2](x[i : i + 1]).detach()

@@ -33,6 +33,7 @@ class MFABA(LayerAttribution):  # type: ignore[misc]
     Args:
         forward_func: the model, or any callable that runs it and returns (B,) or (B, C).
         layer: the layer, or a list of layers, each attacked on its own.
+        device_ids: accepted as by Captum's layer methods, and not needed.
 
     Source: Zhu et al., "MFABA: A More Faithful and Accelerated Boundary-based Attribution Method
     for Deep Neural Networks", AAAI 2024, algorithm 1.
@@ -44,10 +45,13 @@ class MFABA(LayerAttribution):  # type: ignore[misc]
     """
 
     def __init__(
-        self, forward_func: Callable[..., Any], layer: nn.Module | list[nn.Module]
+        self,
+        forward_func: Callable[..., Any],
+        layer: nn.Module | list[nn.Module],
+        device_ids: list[int] | None = None,
     ) -> None:
         """Stores the model and the layer; nothing is hooked before ``attribute``."""
-        LayerAttribution.__init__(self, forward_func, layer)
+        LayerAttribution.__init__(self, forward_func, layer, device_ids)
 
     @classmethod
     def get_name(cls) -> str:

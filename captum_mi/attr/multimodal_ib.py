@@ -124,6 +124,7 @@ class MultimodalIB(LayerAttribution):  # type: ignore[misc]
     Args:
         forward_func: the model, or any callable that runs it and returns (B,) or (B, C).
         layer: the layer, or a list of layers, each explained on its own.
+        device_ids: accepted as by Captum's layer methods, and not needed.
 
     Source: Wang et al., "Visual Explanations of Image-Text Representations via Multi-Modal
     Information Bottleneck Attribution", NeurIPS 2023; Schulz et al., "Restricting the Flow:
@@ -136,10 +137,13 @@ class MultimodalIB(LayerAttribution):  # type: ignore[misc]
     """
 
     def __init__(
-        self, forward_func: Callable[..., Any], layer: nn.Module | list[nn.Module]
+        self,
+        forward_func: Callable[..., Any],
+        layer: nn.Module | list[nn.Module],
+        device_ids: list[int] | None = None,
     ) -> None:
         """Stores the model and the layer; nothing is hooked before ``attribute``."""
-        LayerAttribution.__init__(self, forward_func, layer)
+        LayerAttribution.__init__(self, forward_func, layer, device_ids)
 
     @classmethod
     def get_name(cls) -> str:
