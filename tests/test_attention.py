@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from captum_mi._attention import _attend, attention_probabilities
-from captum_mi.attr import AttentionSaliency, FastIG, GenericAttention
+from captum_mi.attr import AttentionSaliency, GenericAttention
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
 
 TEXTS = ["a red circle", "a blue square and a green heart"]
@@ -93,16 +93,30 @@ def test_start_layer(reader, tokens):
         GenericAttention(reader, reader.blocks, start_layer=2).attribute(tokens, target=1)
 
 
-def test_saliency_and_fast_ig_of_the_last_attention(reader, tokens):
-    attentions, gradients = reader.explicit(tokens, 2)
+def test_saliency_of_the_last_attention(reader, tokens):
+    _, gradients = reader.explicit(tokens, 2)
     saliency = gradients[1].abs().mean(1)[:, 0, :, None]
-    products = (attentions[1] * gradients[1]).mean(1)[:, 0, :, None].detach()
     for layer in (reader.blocks, reader.blocks[1]):
         torch.testing.assert_close(
             AttentionSaliency(reader, layer).attribute(tokens, target=2), saliency
         )
+
+
+def test_a_list_of_blocks_is_no_rollout(reader, tokens):
+    words = r"`layer` must be one module.* got a list of 2; give nn.ModuleList\(blocks\)"
+    with pytest.raises(TypeError, match=words):
+        GenericAttention(reader, list(reader.blocks))
+    expected = GenericAttention(reader, reader.blocks).attribute(tokens, target=1)
+    remedy = GenericAttention(reader, nn.ModuleList(list(reader.blocks)))
+    torch.testing.assert_close(remedy.attribute(tokens, target=1), expected)
+
+
+def test_a_list_of_layers_reads_each(reader, tokens):
+    both = AttentionSaliency(reader, list(reader.blocks)).attribute(tokens, target=1)
+    assert isinstance(both, list)
+    for found, block in zip(both, reader.blocks, strict=True):
         torch.testing.assert_close(
-            FastIG(reader, layer, attention=True).attribute(tokens, target=2), products
+            found, AttentionSaliency(reader, block).attribute(tokens, target=1)
         )
 
 

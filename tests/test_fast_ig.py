@@ -1,5 +1,7 @@
 """FastIG against Captum: exact on homogeneous networks."""
 
+import inspect
+
 import pytest
 import torch
 from captum.attr import IntegratedGradients, LayerGradientXActivation
@@ -50,3 +52,29 @@ def test_on_an_image_text_model(family):
         atol=1e-6,
         rtol=1e-4,
     )
+
+
+@pytest.mark.parametrize("multiply", [True, False])
+@pytest.mark.parametrize("at_input", [True, False])
+def test_options_are_captums(multiply, at_input):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(144, 3))
+    x = torch.randn(2, 3, 8, 8)
+    ours, captums = (
+        kind(model, model[1], None, multiply) for kind in (FastIG, LayerGradientXActivation)
+    )
+    assert ours.multiplies_by_inputs is multiply
+    torch.testing.assert_close(
+        ours.attribute(x, [0, 2], None, at_input),
+        captums.attribute(x, [0, 2], None, at_input).detach(),
+    )
+
+
+def test_signature_starts_as_captums():
+    captums = list(inspect.signature(LayerGradientXActivation.attribute).parameters)
+    assert list(inspect.signature(FastIG.attribute).parameters) == captums
+    captums = list(inspect.signature(LayerGradientXActivation.__init__).parameters)
+    ours = list(inspect.signature(FastIG.__init__).parameters)
+    assert ours == captums[: len(ours)]
+    model = nn.Linear(2, 1)
+    with pytest.raises(TypeError, match="nonsense"):
+        FastIG(model, model).attribute(torch.randn(1, 2), grad_kwargs={"nonsense": 1})

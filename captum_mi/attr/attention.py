@@ -102,42 +102,17 @@ def _check_attention(found: list[Tensor], name: str, *, batch: int) -> None:
             )
 
 
-def explain_attention(
-    method: LayerAttribution,
-    relevance: Callable[[Attention], Tensor],
-    inputs: Tensor | tuple[Tensor, ...],
-    target: TargetType,
-    additional_forward_args: Any = None,  # noqa: ANN401
-) -> Any:  # noqa: ANN401
-    """Reads the relevance off the attention in each of the method's layers, as Captum formats it.
-
-    Args:
-        method: the method, with its model and its layer, or list of layers.
-        relevance: gives the relevance of token j for token i, (B, T, T).
-        inputs: (B, ...), or a tuple of such tensors.
-        target: the output to explain.
-        additional_forward_args: further arguments of the model.
-    """
-    several = isinstance(method.layer, list)
-    results = []
-    for layer in method.layer if several else [method.layer]:
-        attention = attend(method.forward_func, layer, inputs, target, additional_forward_args)
-        name = module_name(method.forward_func, layer)
-        check_finite(attention.gradients, name)
-        found = (attention.read(relevance(attention)),)
-        warn_if_degenerate(found, name)
-        results.append(found)
-    return _format_outputs(several, results)
-
-
 class AttentionAttribution(LayerAttribution):  # type: ignore[misc]
     """Relevance of tokens read off the attention inside a layer. Channels are reduced to one."""
 
     def __init__(
-        self, forward_func: Callable[..., Any], layer: nn.Module | list[nn.Module]
+        self,
+        forward_func: Callable[..., Any],
+        layer: nn.Module | list[nn.Module],
+        device_ids: list[int] | None = None,
     ) -> None:
         """Stores the model and the layer; nothing is hooked before ``attribute``."""
-        LayerAttribution.__init__(self, forward_func, layer)
+        LayerAttribution.__init__(self, forward_func, layer, device_ids)
 
     @abstractmethod
     def relevance(self, attention: Attention) -> Tensor:
@@ -165,7 +140,16 @@ class AttentionAttribution(LayerAttribution):  # type: ignore[misc]
             ValueError: if there is no self-attention in the layer, or a NaN turns up.
             AssertionError: if ``target`` does not fit the output (as Captum raises).
         """
-        return explain_attention(self, self.relevance, inputs, target, additional_forward_args)
+        several = isinstance(self.layer, list)
+        results = []
+        for layer in self.layer if several else [self.layer]:
+            attention = attend(self.forward_func, layer, inputs, target, additional_forward_args)
+            name = module_name(self.forward_func, layer)
+            check_finite(attention.gradients, name)
+            found = (attention.read(self.relevance(attention)),)
+            warn_if_degenerate(found, name)
+            results.append(found)
+        return _format_outputs(several, results)
 
 
 class GenericAttention(AttentionAttribution):
@@ -180,11 +164,15 @@ class GenericAttention(AttentionAttribution):
 
     Args:
         forward_func: the model, or any callable that runs it and returns (B,) or (B, C).
-        layer: what holds the attentions: the list of an encoder's blocks (``models.blocks``), an
-            encoder, or one block.
+        layer: one module that holds the attentions: an encoder, its blocks (``models.blocks``), or
+            one block. A Python list of blocks is refused: wrap it, ``nn.ModuleList(blocks)``.
+        device_ids: accepted as by Captum's layer methods, and not needed.
         start_layer: the first attention that takes part; negative counts from the last. 0 is the
             paper's rollout, -1 the last one alone (the authors' CLIP notebook, the NIB paper's
             table).
+
+    Raises:
+        TypeError: if the layer is a list.
 
     Source: Chefer et al., "Generic Attention-model Explainability for Interpreting Bi-Modal and
     Encoder-Decoder Transformers", ICCV 2021, eq. 5 and 6.
@@ -198,12 +186,18 @@ class GenericAttention(AttentionAttribution):
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        layer: nn.Module | list[nn.Module],
+        layer: nn.Module,
+        device_ids: list[int] | None = None,
         *,
         start_layer: int = 0,
     ) -> None:
         """Stores the model and the layer; nothing is hooked before ``attribute``."""
-        super().__init__(forward_func, layer)
+        if isinstance(layer, list):
+            raise TypeError(
+                "`layer` must be one module, whose attentions are rolled out together, got a list"
+                f" of {len(layer)}; give nn.ModuleList(blocks), or explain each layer on its own"
+            )
+        super().__init__(forward_func, layer, device_ids)
         self.start_layer = start_layer
 
     @classmethod
@@ -241,7 +235,9 @@ class AttentionSaliency(AttentionAttribution):
 
     Args:
         forward_func: the model, or any callable that runs it and returns (B,) or (B, C).
-        layer: the block whose attention is read, or what holds it.
+        layer: the block whose attention is read, or what holds it; or a list of these, each read on
+            its own.
+        device_ids: accepted as by Captum's layer methods, and not needed.
 
     Source: Zhu et al., "Narrowing Information Bottleneck Theory for Multimodal Image-Text
     Representations Interpretability", ICLR 2025, baseline "SM", after Simonyan et al., "Deep Inside

@@ -14,7 +14,6 @@ from captum_mi._nested import at_least_single
 from captum_mi._suffix import LayerSuffix
 from captum_mi.attr._layers import explain_layers
 from captum_mi.attr._scores import scores_and_gradients
-from captum_mi.attr.attention import Attention, explain_attention
 
 
 class FastIG(LayerAttribution):  # type: ignore[misc]
@@ -24,14 +23,14 @@ class FastIG(LayerAttribution):  # type: ignore[misc]
 
     On a network that is non-negatively homogeneous behind the layer (ReLU, no biases) this equals
     Integrated Gradients from the zero latent, exactly, and sums to F(z). On others it is its
-    one-step approximation. Signed, deterministic.
+    one-step approximation. Signed, deterministic. (The NIB paper's table takes the attention of a
+    block in the place of z.)
 
     Args:
         forward_func: the model, or any callable that runs it and returns (B,) or (B, C).
         layer: the layer, or a list of layers, each explained on its own.
-        attention: take the attention probabilities inside the layer, the last of several, instead
-            of its output, as the NIB paper's table does; the heads' mean for the pooled token (of
-            the tower's last block; below it, the mean over all tokens).
+        device_ids: accepted as by Captum's layer methods, and not needed.
+        multiply_by_inputs: False gives the gradient alone.
 
     Source: Hesse et al., "Fast Axiomatic Attribution for Neural Networks", NeurIPS 2021, eq. 4.
 
@@ -45,12 +44,12 @@ class FastIG(LayerAttribution):  # type: ignore[misc]
         self,
         forward_func: Callable[..., Any],
         layer: nn.Module | list[nn.Module],
-        *,
-        attention: bool = False,
+        device_ids: list[int] | None = None,
+        multiply_by_inputs: bool = True,
     ) -> None:
         """Stores the model and the layer; nothing is hooked before ``attribute``."""
-        LayerAttribution.__init__(self, forward_func, layer)
-        self.attention = attention
+        LayerAttribution.__init__(self, forward_func, layer, device_ids)
+        self._multiply_by_inputs = multiply_by_inputs
 
     @classmethod
     def get_name(cls) -> str:
@@ -63,8 +62,8 @@ class FastIG(LayerAttribution):  # type: ignore[misc]
         inputs: Tensor | tuple[Tensor, ...],
         target: TargetType = None,
         additional_forward_args: Any = None,  # noqa: ANN401
-        *,
         attribute_to_layer_input: bool = False,
+        grad_kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         """Multiplies the layer's value by the score's gradient.
 
@@ -73,21 +72,22 @@ class FastIG(LayerAttribution):  # type: ignore[misc]
             target: the output to explain, in any form that Captum takes.
             additional_forward_args: further arguments of ``forward_func``.
             attribute_to_layer_input: explain the layer's input instead of its output.
+            grad_kwargs: further arguments of ``torch.autograd.grad``.
 
         Returns:
             the layer's shape, signed, in the units of the model's output (float32 for
             half-precision layers): a tensor, a tuple for a layer with several tensors, a list for
-            a list of layers. Of attention (B, T, 1), one score for each token.
+            a list of layers.
 
         Raises:
             ValueError: if the layer does not fire exactly once, or a NaN turns up.
             AssertionError: if ``target`` does not fit the output (as Captum raises).
         """
-        if self.attention:
-            return explain_attention(self, _products, inputs, target, additional_forward_args)
 
         def explain(suffix: LayerSuffix) -> tuple[Tensor, ...]:
-            _, gradients = scores_and_gradients(suffix, suffix.latent, target)
+            _, gradients = scores_and_gradients(suffix, suffix.latent, target, grad_kwargs)
+            if not self.multiplies_by_inputs:
+                return gradients
             return tuple(
                 at_least_single(part) * gradient
                 for part, gradient in zip(suffix.latent, gradients, strict=True)
@@ -102,7 +102,7 @@ class FastIG(LayerAttribution):  # type: ignore[misc]
             at_input=attribute_to_layer_input,
         )
 
-
-def _products(attention: Attention) -> Tensor:
-    """The heads' mean of the last attention times its gradient, (B, T, T)."""
-    return (attention.probabilities[-1] * attention.gradients[-1]).mean(1)
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """Whether the gradient is multiplied by the layer's value."""
+        return self._multiply_by_inputs
