@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,11 +12,13 @@ from captum.attr import LayerGradCam, LayerGradientXActivation
 from captum.attr._utils.attribution import LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from captum_mi._nested import at_least_single
 from captum_mi._suffix import LayerSuffix
+from captum_mi.attr._channels import channel_axis
 from captum_mi.attr._layers import explain_layers
-from captum_mi.maps import token_grid
+from captum_mi.maps import patch_size, token_grid
 
 
 class TokenGradCam(LayerAttribution):  # type: ignore[misc]
@@ -27,12 +30,21 @@ class TokenGradCam(LayerAttribution):  # type: ignore[misc]
               \qquad w_c = \frac1n \sum_i \frac{\partial F}{\partial a_{ic}}.
 
     On a token layer (B, T, D) of an image encoder the places are the patches; prefix tokens (CLS,
-    registers) are left out and score zero. On a text encoder they are all tokens. The arithmetic is
-    Captum's ``LayerGradCam``, behind the layer only.
+    registers) are left out and score zero. On a text encoder they are all tokens. On a convolution
+    layer, of one to three dimensions, they are Captum's. The arithmetic is Captum's
+    ``LayerGradCam``, behind the layer only.
+
+    Where a layer holds its channels is told by its type (convolution, batch normalization and
+    pooling: axis 1; ``Linear``, ``LayerNorm``, blocks made of these: the last), for maps also by
+    the image's shape (Swin: (B, h, w, C)). Three axes of which nothing is known are tokens; where
+    the model works on one-dimensional signals (B, C, L) too, as around a ``Conv1d``, an activation
+    is refused until ``channels_last`` says what it is. A ``forward_func`` that is no module, nor a
+    method of one, does not show that: give ``channels_last`` there.
 
     Args:
         forward_func: the model, or any callable that runs it and returns (B,) or (B, C).
         layer: the layer, or a list of layers, each explained on its own.
+        device_ids: accepted as by Captum's ``LayerGradCam``, and not needed.
         elementwise: weigh each element by its own gradient instead of the channel's mean: HiResCAM,
             and what the NIB paper's table calls Grad-CAM.
 
@@ -49,11 +61,12 @@ class TokenGradCam(LayerAttribution):  # type: ignore[misc]
         self,
         forward_func: Callable[..., Any],
         layer: nn.Module | list[nn.Module],
+        device_ids: list[int] | None = None,
         *,
         elementwise: bool = False,
     ) -> None:
         """Stores the model and the layer; nothing is hooked before ``attribute``."""
-        LayerAttribution.__init__(self, forward_func, layer)
+        LayerAttribution.__init__(self, forward_func, layer, device_ids)
         self.elementwise = elementwise
 
     @classmethod
@@ -67,10 +80,13 @@ class TokenGradCam(LayerAttribution):  # type: ignore[misc]
         inputs: Tensor | tuple[Tensor, ...],
         target: TargetType = None,
         additional_forward_args: Any = None,  # noqa: ANN401
-        *,
-        relu_attributions: bool = True,
-        prefix_tokens: int | None = None,
         attribute_to_layer_input: bool = False,
+        relu_attributions: bool = True,
+        attr_dim_summation: bool = True,
+        grad_kwargs: dict[str, Any] | None = None,
+        *,
+        prefix_tokens: int | None = None,
+        channels_last: bool | None = None,
     ) -> Any:  # noqa: ANN401
         """Weighs the layer's channels by their gradients and sums them.
 
@@ -78,28 +94,52 @@ class TokenGradCam(LayerAttribution):  # type: ignore[misc]
             inputs: (B, ...), or a tuple of such tensors.
             target: the output to explain, in any form that Captum takes.
             additional_forward_args: further arguments of ``forward_func``.
-            relu_attributions: keep positive evidence only, as the paper does.
-            prefix_tokens: how many tokens of a token layer lie before the map. None finds it out
-                where ``inputs`` is one image (B, C, H, W), and is 0 elsewhere.
             attribute_to_layer_input: explain the layer's input instead of its output.
+            relu_attributions: keep positive evidence only, as the paper does (and Captum only if
+                asked).
+            attr_dim_summation: sum the channels; False keeps them, in the layer's shape.
+            grad_kwargs: further arguments of ``torch.autograd.grad``.
+            prefix_tokens: how many tokens of a token layer lie before the map. None finds it out
+                where ``inputs`` is one image (B, C, H, W), from the model's patch size if it has
+                one, and is 0 elsewhere.
+            channels_last: whether the layer is (B, ..., C). None finds it out, see above.
 
         Returns:
-            (B, 1, h, w) for a convolution layer, (B, T, 1) for a token layer; a tuple for a layer
-            with several tensors, a list for a list of layers.
+            (B, 1, h, w) for a layer of maps, wherever it holds its channels, (B, 1, L) and
+            (B, 1, d, h, w) for those of one and three dimensions, (B, T, 1) for a token layer; a
+            tuple for a layer with several tensors, a list for a list of layers.
 
         Raises:
-            ValueError: if the layer is neither (B, C, h, w) nor (B, T, D), does not fire exactly
-                once, or a NaN turns up.
+            ValueError: if the layer has no places beside its channels, it cannot be told which are
+                which, the layer does not fire exactly once, or a NaN turns up.
             AssertionError: if ``target`` does not fit the output (as Captum raises).
         """
-        images = inputs if isinstance(inputs, tuple) else (inputs,)
-        size = images[0].shape[-2:] if len(images) == 1 and images[0].ndim == 4 else None
+        given = inputs if isinstance(inputs, tuple) else (inputs,)
+        size = given[0].shape[-2:] if len(given) == 1 and given[0].ndim == 4 else None
+        layers = iter(self.layer if isinstance(self.layer, list) else [self.layer])
+        options = {"materialize_grads": True} | (grad_kwargs or {})
 
         def explain(suffix: LayerSuffix) -> tuple[Tensor, ...]:
-            return tuple(
-                self._map(suffix, i, target, prefix_tokens, size, relu=relu_attributions)
-                for i in range(len(suffix.latent))
-            )
+            layer, found = next(layers), []
+            for position, part in enumerate(suffix.latent):
+                if part.ndim < 3:
+                    raise ValueError(
+                        f"layer {suffix.name} must have places beside its channels, such as"
+                        " (B, C, h, w) or (B, T, D), for Grad-CAM, got"
+                        f" {tuple(part.shape)}; choose an earlier layer"
+                    )
+                axis = channel_axis(part, layer, self.forward_func, given, channels_last)
+                tokens = part.ndim == 3 and axis == 2
+                prefix = self._prefix(part, size, prefix_tokens) if tokens else 0
+                weighed = self._weighed(suffix, position, axis, prefix, target, options)
+                if attr_dim_summation:
+                    weighed = weighed.sum(1, keepdim=True)
+                if relu_attributions:
+                    weighed = weighed.relu()
+                if tokens or not attr_dim_summation:
+                    weighed = weighed.movedim(1, axis)
+                found.append(pad(weighed, (0, 0, prefix, 0)))
+            return tuple(found)
 
         return explain_layers(
             self,
@@ -110,49 +150,47 @@ class TokenGradCam(LayerAttribution):  # type: ignore[misc]
             at_input=attribute_to_layer_input,
         )
 
-    def _map(
+    def _prefix(self, latent: Tensor, size: torch.Size | None, asked: int | None) -> int:
+        """Returns how many tokens lie before the map."""
+        if asked is not None or size is None:
+            return asked or 0
+        model = getattr(self.forward_func, "__self__", self.forward_func)
+        with suppress(ValueError):  # no patches, or they were merged: the sizes alone tell
+            if isinstance(model, nn.Module):
+                return token_grid(latent.shape[1], size, patch_size(model)).prefix
+        return token_grid(latent.shape[1], size).prefix
+
+    def _weighed(
         self,
         suffix: LayerSuffix,
         position: int,
+        axis: int,
+        prefix: int,
         target: TargetType,
-        prefix_tokens: int | None,
-        size: torch.Size | None,
-        *,
-        relu: bool,
+        grad_kwargs: dict[str, Any],
     ) -> Tensor:
-        """Explains one of the layer's tensors, its places as a map (B, D, ...) for Captum."""
+        """Weighs one of the layer's tensors, its places as a map (B, C, ...) for Captum."""
         latent = at_least_single(suffix.latent[position])
-        if latent.ndim not in (3, 4):
-            raise ValueError(
-                f"layer {suffix.name} must be (B, C, h, w) or (B, T, D) for Grad-CAM, got"
-                f" {tuple(latent.shape)}"
-            )
-        tokens = latent.ndim == 3
-        prefix = prefix_tokens or 0
-        if tokens and prefix_tokens is None and size is not None:
-            prefix = token_grid(latent.shape[1], size).prefix
         view = nn.Identity()
 
         def score(places: Tensor) -> Tensor:
-            found = view(places)
-            if tokens:
-                found = torch.cat([latent[:, :prefix], found.transpose(1, 2)], dim=1)
+            found = view(places).movedim(1, axis)
             whole = list(suffix.latent)
-            whole[position] = found
+            whole[position] = torch.cat([latent[:, :prefix], found], dim=1) if prefix else found
             return suffix(*whole)
 
-        places = latent[:, prefix:].transpose(1, 2) if tokens else latent
-        method = (LayerGradientXActivation if self.elementwise else LayerGradCam)(score, view)
+        options: dict[str, Any] = {"target": target, "grad_kwargs": grad_kwargs}
+        if self.elementwise:
+            method = LayerGradientXActivation(score, view)
+        else:
+            method = LayerGradCam(score, view)
+            options["attr_dim_summation"] = False
+        places = latent[:, prefix:].movedim(axis, 1).clone().requires_grad_()
         with torch.enable_grad():
-            found: Tensor = method.attribute.__wrapped__(
-                method,
-                places.clone().requires_grad_(),
-                target=target,
-                grad_kwargs={"materialize_grads": True},
-            )
-        found = found.detach().sum(1, keepdim=True)
-        if relu:
-            found = found.relu()
-        if not tokens:
-            return found
-        return torch.cat([latent.new_zeros(len(latent), prefix, 1), found.transpose(1, 2)], dim=1)
+            found: Tensor = method.attribute.__wrapped__(method, places, **options)
+        return found.detach()
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """True: attributions are the layer's values times weights."""
+        return True
