@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from captum_mi._checks import check_choice, check_positive
-from captum_mi.attr import METHODS
+from captum_mi.attr import METHODS, RISE
 from captum_mi.maps import (
     TokenScores,
     image_map,
@@ -171,11 +171,14 @@ def attribute_image(
         >>> attribute_image("chefer", similarity, pixels, 0, state=3).shape
         torch.Size([1, 65, 1])
     """
+    settings = {"target": target, **options}
+    if method == "rise":
+        return _attribute(RISE(similarity), pixels, settings)
     layer, at_input = _place(method, similarity.model, "image", state)
     return _attribute(
-        METHODS[method](similarity, layer),  # type: ignore[arg-type]
+        METHODS[method](similarity, layer),
         pixels,
-        {"target": target, "attribute_to_layer_input": at_input, **options},
+        {"attribute_to_layer_input": at_input, **settings},
     )
 
 
@@ -214,7 +217,7 @@ def attribute_text(
     layer, at_input = _place(method, similarity.model, "text", state)
     ids = encoded["input_ids"]
     return _attribute(
-        METHODS[method](similarity, layer),  # type: ignore[arg-type]
+        METHODS[method](similarity, layer),
         ids,
         {
             "target": target,
@@ -245,12 +248,10 @@ def takes_steps(method: str) -> bool:
     return "n_steps" in inspect.signature(METHODS[method].attribute).parameters  # type: ignore[attr-defined]
 
 
-def _place(
-    method: str, model: nn.Module, tower: Tower, state: int
-) -> tuple[nn.Module | None, bool]:
+def _place(method: str, model: nn.Module, tower: Tower, state: int) -> tuple[nn.Module, bool]:
     """Returns the layer that a method explains, and whether its input is meant."""
     if method == "rise":
-        return (None if tower == "image" else token_embedding(model)), False
+        return token_embedding(model), False
     if method == "chefer":
         return blocks(model, tower), False
     if method == "saliency":

@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 
 from captum_mi import attr, maps
 from captum_mi._suffix import record
+from captum_mi.attr._channels import channel_axis
 from captum_mi.models import EmbeddedText
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ def explain(
     layer: str | None = None,
     *,
     device: str | None = None,
+    channels_last: bool | None = None,
     **options: Any,  # noqa: ANN401
 ) -> NDArray[np.float32]:
     """Explains a batch for Quantus: its metrics' ``explain_func``.
@@ -180,11 +182,14 @@ def explain(
         targets: (B,) index of each row's output.
         method: a name in ``METHODS``, or of a class in ``captum_mi.attr`` or ``captum.attr``.
             ``quantus.evaluate`` passes the key of its ``xai_methods`` here. On an ``EmbeddedText``
-            the special tokens are never masked, and are part of the default baseline.
+            the special tokens are never masked, and are part of the default baseline. "rise" and
+            "RISE" mask the layer, and without one the input.
         layer: dotted name of the layer in the model, for a method that takes one. A name and not
             a module, for Quantus explains copies of the model. Of a table it must be one that holds
             the features themselves, such as the first with ``attribute_to_layer_input=True``.
         device: where to run; by default where the model is.
+        channels_last: whether the layer is (B, ..., C), where that cannot be told, see
+            ``TokenGradCam``.
         **options: further arguments of the method's constructor or of its ``attribute``.
 
     Returns:
@@ -192,8 +197,9 @@ def explain(
 
     Raises:
         TypeError: if an option is not one of the method's, or ``layer`` is a module.
-        ValueError: if there is no such method or layer, or no such inputs, or a table is explained
-            at a layer that does not hold its features.
+        ValueError: if there is no such method or layer, or no such inputs, if a table is explained
+            at a layer that does not hold its features, or if it cannot be told where the layer has
+            its channels.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
@@ -201,13 +207,17 @@ def explain(
         (2, 1, 8, 8)
     """
     factory = _factory(method)
+    of_words = isinstance(model, EmbeddedText)
+    if method.lower() == "rise":
+        layer = layer or ("tokens" if of_words else None)
+        factory = attr.LayerRISE if layer else attr.RISE
     constructor = inspect.signature(factory.__init__).parameters
     accepted = inspect.signature(factory.attribute).parameters
     unknown = set(options) - set(constructor) - set(accepted)
     if unknown:
         raise TypeError(f"{factory.__name__} takes no argument {sorted(unknown)[0]!r}")
     setup = {name: options.pop(name) for name in list(options) if name in constructor}
-    if "layer" in constructor and (layer is not None or not issubclass(factory, attr.RISE)):
+    if "layer" in constructor:
         setup["layer"] = _layer(model, layer)
     parameter = next(model.parameters(), torch.zeros(()))
     x = torch.as_tensor(
@@ -220,20 +230,24 @@ def explain(
     if x.ndim == 2 and "layer" in setup:
         at_input = bool(options.get("attribute_to_layer_input", False))
         _check_features(model, setup["layer"], x, f"{layer!r}", at_input=at_input)
-    if isinstance(model, EmbeddedText):
+    if "channels_last" in accepted:
+        options["channels_last"] = False if factory is attr.RISE else channels_last
+    if of_words:
         # Words change, the special tokens stay.
         fixed = model.fixed(x)
         if "baselines" in accepted and "layer" not in constructor:
             options.setdefault("baselines", x * fixed[:, None])
-        if issubclass(factory, attr.RISE):
-            setup.setdefault("layer", model.tokens)
+        if factory is attr.LayerRISE:
             options.setdefault("keep", fixed)
     result = factory(model, **setup).attribute(
         x, target=torch.as_tensor(np.asarray(targets), device=x.device), **options
     )
     attribution = result[0] if isinstance(result, tuple) else result
     found: NDArray[np.float32] = (
-        _as_map(attribution.detach(), x, model, of_layer="layer" in setup).float().cpu().numpy()
+        _as_map(attribution.detach(), x, model, setup.get("layer"), channels_last)
+        .float()
+        .cpu()
+        .numpy()
     )
     return found
 
@@ -281,14 +295,24 @@ def _check_features(
         )
 
 
-def _as_map(attribution: Tensor, x: Tensor, model: nn.Module, *, of_layer: bool) -> Tensor:
+def _as_map(
+    attribution: Tensor,
+    x: Tensor,
+    model: nn.Module,
+    layer: nn.Module | None,
+    channels_last: bool | None,
+) -> Tensor:
     """Sums the channels and brings the map to the places of the input, (B, 1, ...) or (B, F)."""
     if x.ndim == 2:
         return attribution
+    tokens_of_an_image = x.ndim == 4 and attribution.ndim == 3
+    is_a_map = attribution.ndim > 3 and attribution.shape[1] == 1
+    if layer is not None and not tokens_of_an_image and not is_a_map:
+        attribution = attribution.movedim(
+            channel_axis(attribution, layer, model, (x,), channels_last), 1
+        )
     if x.ndim == 4:
         return maps.image_map(attribution, x, model=model)
-    if of_layer and attribution.shape[1] == x.shape[2]:
-        return attribution.sum(-1)[:, None]
     summed = attribution.sum(1, keepdim=True)
     return interpolate(summed, size=x.shape[2:], mode="linear", align_corners=False)
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import quantus
 import torch
-from captum.attr import IntegratedGradients, Saliency
+import torchvision
+from captum.attr import IntegratedGradients, LayerGradientXActivation, Saliency
 from families import build
 from torch import nn
 
@@ -186,6 +187,50 @@ def test_a_one_dimensional_network(metric):
     assert len(metric()(model, x, y, a)) == 5
 
 
+@pytest.mark.parametrize("method", ["NarrowingIB", "fastig", "gradcam", "rise"])
+def test_channels_of_a_signal_are_summed_whatever_their_number(method):
+    # As many channels as samples: the shapes alone might say tokens.
+    model = nn.Sequential(
+        nn.Conv1d(3, 12, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)
+    ).eval()
+    x = np.random.default_rng(0).normal(size=(2, 3, 12)).astype(np.float32)
+    options = {"n_masks": 20} if method == "rise" else {}
+    a = explain(model, x, np.array([0, 1]), method, "0", **options)
+    assert a.shape == (2, 1, 12)
+    with pytest.raises(ValueError, match="`channels_last` must be given"):
+        explain(model, x, np.array([0, 1]), method, "1", **options)
+    said = explain(model, x, np.array([0, 1]), method, "1", channels_last=False, **options)
+    if method == "fastig":
+        value, weight = model[:2](torch.as_tensor(x)), model[3].weight[[0, 1]].reshape(2, 12, 12)
+        expected = (value * weight).sum(1, keepdim=True)
+        np.testing.assert_allclose(said, expected.detach().numpy(), atol=1e-6)
+    if method == "rise":
+        inputs = explain(model, x, np.array([0, 1]), method, **options)
+        assert inputs.shape == (2, 1, 12)
+        direct = RISE(model).attribute(
+            torch.as_tensor(x), target=[0, 1], channels_last=False, **options
+        )
+        np.testing.assert_allclose(inputs, direct, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", ["features.0", "features.3", "features.3.0.norm1"])
+@pytest.mark.parametrize("method", ["fastig", "gradcam", "rise"])
+def test_a_swin_transformer(method, layer):
+    model = torchvision.models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [2, 2], num_classes=3)
+    model = model.eval()
+    nn.init.normal_(model.head.weight)
+    x = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
+    options = {"n_masks": 20} if method == "rise" else {}
+    a = explain(model, x, np.array([0, 1]), method, layer, **options)
+    assert a.shape == (2, 1, 32, 32)
+    if method == "fastig":
+        inputs = torch.as_tensor(x)
+        captums = LayerGradientXActivation(model, model.get_submodule(layer))
+        products = captums.attribute(inputs, target=[0, 1])
+        expected = maps.image_map(products.detach().permute(0, 3, 1, 2), (32, 32))
+        np.testing.assert_allclose(a, expected, atol=1e-6)
+
+
 def test_metrics_describe_themselves(metric, capsys):
     assert metric.name.startswith("Confidence")
     assert metric.score_direction.name in ("LOWER", "HIGHER")
@@ -221,17 +266,31 @@ def test_every_method_explains_an_image(method, images):
         ("IntegratedGradients", None),
         ("LayerGradientXActivation", LAYER),
         ("RISE", None),
+        ("LayerRISE", LAYER),
         ("TokenGradCam", LAYER),
     ],
 )
 def test_classes_of_captum_and_ours_by_name(method, layer, images):
     model, x, y = images
-    options = {"n_masks": 20} if method == "RISE" else {}
+    options = {"n_masks": 20} if "RISE" in method else {}
     a = explain(model, x[:2], y[:2], method=method, layer=layer, **options)
     assert a.shape == (2, 1, 32, 32)
     if method == "Saliency":
         direct = Saliency(model).attribute(torch.as_tensor(x[:2]), target=torch.as_tensor(y[:2]))
         np.testing.assert_allclose(a[:, 0], direct.sum(1), atol=1e-6)
+
+
+def test_rise_masks_the_layer_or_without_one_the_input(images):
+    model, x, y = images
+    short, name = (explain(model, x[:1], y[:1], m, LAYER, n_masks=20) for m in ("rise", "RISE"))
+    np.testing.assert_allclose(short, name)
+    layer = explain(model, x[:1], y[:1], "LayerRISE", LAYER, n_masks=20)
+    np.testing.assert_allclose(short, layer)
+    inputs = explain(model, x[:1], y[:1], "rise", n_masks=20)
+    direct = RISE(model).attribute(torch.as_tensor(x[:1]), target=int(y[0]), n_masks=20)
+    np.testing.assert_allclose(inputs, direct, atol=1e-6)
+    with pytest.raises(ValueError, match="`layer` must name a module"):
+        explain(model, x[:1], y[:1], "LayerRISE")
 
 
 def test_constructor_options_reach_the_constructor(images):

@@ -6,20 +6,23 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from captum.attr._utils.attribution import LayerAttribution, PerturbationAttribution
+from captum.metrics import sensitivity_max
 from families import build
 from scipy.stats import chisquare
 from test_suffix import latent_of, replaced
 from torch import nn
 
-from captum_mi.attr import RISE
-from captum_mi.attr.rise import _Masks
+from captum_mi.attr import RISE, LayerRISE
+from captum_mi.attr._masks import Masks
+from captum_mi.attr.rise import APART
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
 
 REPEATED = "a red circle and a blue heart"  # "a" is at positions 1 and 5, between <bos> and <eos>
 
 
 class Recorder(nn.Module):
-    """Scores ``function(x)`` and keeps every x; on an input of ones these are the masks."""
+    """Scores ``function(x)`` and keeps every x; on an input of ones the last ones are the masks."""
 
     def __init__(self, function):
         super().__init__()
@@ -31,16 +34,12 @@ class Recorder(nn.Module):
         self.seen.append(x.detach().clone())
         return self.function(self.entry(x))
 
-    def masks(self):
-        """(N, ...) of batches of one row."""
-        return torch.cat(self.seen).double().numpy()
-
 
 def masks_of(shape, **options):
     """The masks RISE draws for one row of this shape, and what it returned."""
     model = Recorder(lambda x: x.flatten(1).sum(1))
     found = RISE(model).attribute(torch.ones(1, *shape), internal_batch_size=10_000, **options)
-    return model.masks(), found
+    return model.seen[-1].double().numpy(), found
 
 
 def every_mask(places):
@@ -131,7 +130,7 @@ def test_tokens_equal_the_enumeration_of_all_masks(probability):
     model = Tokens().double()
     x = torch.randn(2, 6, 3).double()
     n_masks = 20_000
-    found = RISE(model, model.layer).attribute(
+    found = LayerRISE(model, model.layer).attribute(
         x, target=[0, 1], n_masks=n_masks, probability=probability, internal_batch_size=20_000
     )
     assert found.shape == (2, 6, 1)
@@ -171,8 +170,9 @@ def test_formulas_on_the_masks_that_were_drawn(shape, probability):
 def test_batch_of_rows_meets_the_same_masks():
     model = Recorder(lambda x: x.flatten(1).sum(1))
     RISE(model).attribute(torch.ones(3, 2, 6, 5), n_masks=10, cells=2, internal_batch_size=6)
-    assert [len(seen) for seen in model.seen] == [6] * 5
-    masks = torch.cat(model.seen).reshape(10, 3, 2, 6, 5)
+    seen = model.seen[-5:]
+    assert [len(rows) for rows in seen] == [6] * 5
+    masks = torch.cat(seen).reshape(10, 3, 2, 6, 5)
     assert (masks == masks[:, :1, :1]).all()
     assert masks.std(0).mean() > 0.1
 
@@ -262,10 +262,12 @@ def test_masking_the_input_is_masking_a_layer_in_front_of_it(shape):
     x = torch.randn(shape)
     options = {"n_masks": 50, "cells": 3, "probability": 0.4, "seed": 3}
     whole = RISE(model).attribute(x, target=[1, 2], **options)
-    layer = RISE(model, model[0]).attribute(x, target=[1, 2], **options)
+    layer = LayerRISE(model, model[0]).attribute(x, target=[1, 2], **options)
     assert whole.abs().amax() > 1e-3
     torch.testing.assert_close(whole, layer, rtol=1e-5, atol=1e-7)
-    before = RISE(model, head).attribute(x, target=[1, 2], attribute_to_layer_input=True, **options)
+    before = LayerRISE(model, head).attribute(
+        x, target=[1, 2], attribute_to_layer_input=True, **options
+    )
     torch.testing.assert_close(whole, before, rtol=1e-5, atol=1e-7)
     other = RISE(model).attribute(x, target=[1, 2], **(options | {"seed": 4}))
     assert not torch.allclose(whole, other)
@@ -306,7 +308,7 @@ def test_places_that_are_kept(shape, shared):
     found = RISE(model).attribute(torch.ones(shape), n_masks=64, cells=2, keep=keep)
     spread = {2: lambda k: k, 3: lambda k: k[..., None], 4: lambda k: k[..., None, :, :]}
     kept = spread[len(shape)](keep).expand(shape)
-    masks = torch.cat(model.seen).reshape(64, *shape)
+    masks = torch.cat(model.seen[-2:]).reshape(64, *shape)
     assert (masks[:, kept] == 1).all()
     assert (masks[:, ~kept].std(0) > 0).all()
     # The score is 1e2 large, the arithmetic float64: zero but for the last digits.
@@ -333,7 +335,7 @@ def test_text_equals_the_enumeration_and_treats_a_repeated_word_per_position(tex
     assert ids[0, 1] == ids[0, 5]
     before = digest(similarity)
     n_masks = 4000
-    found = RISE(similarity, layer).attribute(
+    found = LayerRISE(similarity, layer).attribute(
         ids, 1, attention, n_masks=n_masks, keep=keep, internal_batch_size=1000
     )
     assert digest(similarity) == before
@@ -361,7 +363,7 @@ def test_texts_of_a_padded_batch_keep_their_own_tokens(text):
     encoded = tokenize(model, processor, [REPEATED, "a red heart"])
     ids = encoded["input_ids"]
     keep = (ids == 0) | (ids == 1) | (ids == 3)
-    found = RISE(similarity, layer).attribute(
+    found = LayerRISE(similarity, layer).attribute(
         ids, 0, encoded["attention_mask"], n_masks=100, keep=keep
     )
     assert found[..., 0][keep].abs().max() < 1e-7
@@ -373,7 +375,7 @@ def test_blocks_of_an_image_tower_are_masked_token_by_token():
     similarity = ImageTextSimilarity(model, processor, ["a red circle", "a heart"])
     layer = blocks(model)[1]
     x = torch.randn(2, 3, 32, 32)
-    found = RISE(similarity, layer).attribute(x, target=[0, 1], n_masks=40, seed=2)
+    found = LayerRISE(similarity, layer).attribute(x, target=[0, 1], n_masks=40, seed=2)
     masks, _ = masks_of((17, 32), n_masks=40, seed=2)
     value = latent_of(similarity, layer, x)
     scores = torch.stack(
@@ -407,7 +409,7 @@ def test_blocks_of_an_image_tower_are_masked_token_by_token():
 @pytest.mark.parametrize("layer", [None, 0])
 def test_bad_arguments(arguments, error, words, layer):
     model = nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(48, 2))
-    method = RISE(model, None if layer is None else model[layer])
+    method = RISE(model) if layer is None else LayerRISE(model, model[layer])
     with pytest.raises(error, match=words):
         method.attribute(torch.randn(2, 3, 4, 4), target=0, **arguments)
 
@@ -416,19 +418,19 @@ def test_what_cannot_be_masked():
     total = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
     with pytest.raises(TypeError, match=r"`inputs` must be floating-point .* got torch.int64"):
         RISE(total).attribute(torch.ones(2, 12, dtype=torch.long), target=0)
-    with pytest.raises(ValueError, match=r"`inputs` must be one tensor to be masked, got 2"):
-        RISE(total).attribute((torch.ones(2, 12), torch.ones(2, 12)), target=0)
     with pytest.raises(ValueError, match=r"`inputs` holds NaN or infinity"):
         RISE(total).attribute(torch.full((2, 12), torch.inf), target=0)
-    with pytest.raises(ValueError, match=r"RISE masks maps .* got \(2, 1, 2, 2, 3\)"):
-        RISE(total).attribute(torch.ones(2, 1, 2, 2, 3), target=0)
+    with pytest.raises(TypeError, match=r"`inputs` must be floating-point .* got list"):
+        RISE(total).attribute(([1.0],), target=0)
+    with pytest.raises(ValueError, match=r"`inputs` must have one number of rows, got \[2, 3\]"):
+        RISE(total).attribute((torch.ones(2, 12), torch.ones(3, 12)), target=0)
+    with pytest.raises(ValueError, match=r"RISE masks maps .* got \(2, 1, 1, 2, 2, 3\)"):
+        RISE(total).attribute(torch.ones(2, 1, 1, 2, 2, 3), target=0)
     with pytest.raises(AssertionError):
         RISE(total).attribute(torch.ones(2, 12))
-    recurrent = nn.LSTM(4, 5, batch_first=True)
-    with pytest.raises(ValueError, match=r"layer .*LSTM.* has 3 tensors, RISE masks one"):
-        RISE(lambda x: sum(map(torch.sum, recurrent(x)[1])) + x[:, 0, 0] * 0, recurrent).attribute(
-            torch.randn(1, 3, 4)
-        )
+    pair = (torch.ones(2, 12), torch.ones(2, 12))
+    with pytest.raises(ValueError, match=r"`keep` must be a tuple .* each of the 2 .* got 1"):
+        RISE(lambda x, y: x[:, 0]).attribute(pair, keep=torch.ones(12, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("layer", [None, 0])
@@ -444,7 +446,7 @@ def test_nan_from_a_masked_input_is_an_error(layer):
             return (x / x.norm(dim=1, keepdim=True)).sum(1)
 
     model = Model()
-    method = RISE(model, None if layer is None else model.entry)
+    method = RISE(model) if layer is None else LayerRISE(model, model.entry)
     with pytest.raises(ValueError, match=r"not finite|NaN"):
         method.attribute(torch.ones(1, 4), n_masks=100)
 
@@ -457,7 +459,218 @@ def test_rise_without_a_layer_names_what_the_model_must_return(returned):
         RISE(returned).attribute(torch.ones(2, 4), n_masks=4)
 
 
-def test_masks_do_not_depend_on_how_many_are_drawn_at_once():
-    together = _Masks(torch.zeros(1, 3, 20, 20), 10, 7, 0.3, None, 5).draw(10)
-    parts = _Masks(torch.zeros(1, 3, 20, 20), 10, 7, 0.3, None, 5)
+@pytest.mark.parametrize("shape", [(1, 3, 20, 20), (1, 2, 9), (1, 2, 5, 6, 7)])
+def test_masks_do_not_depend_on_how_many_are_drawn_at_once(shape):
+    options = {"cells": 3, "probability": 0.3, "seed": 5}
+    together = Masks(torch.zeros(shape), 1, **options).draw(10)
+    parts = Masks(torch.zeros(shape), 1, **options)
+    assert together.std() > 0.1
     assert torch.equal(together, torch.cat([parts.draw(3), parts.draw(7)]))
+
+
+def test_one_explains_inputs_and_the_other_layers():
+    model = nn.Sequential(nn.Linear(3, 2))
+    assert isinstance(RISE(model), PerturbationAttribution)
+    assert not isinstance(RISE(model), LayerAttribution)
+    assert isinstance(LayerRISE(model, model[0]), LayerAttribution)
+    assert isinstance(LayerRISE(model, model[0], [0]), PerturbationAttribution)
+    with pytest.raises(TypeError):
+        RISE(model, model[0])
+
+
+class TwoInputs(nn.Module):
+    """Keeps what it is given; on ones these are the masks."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, image, words, scale=None):
+        self.seen.append((image.detach().clone(), words.detach().clone()))
+        return torch.stack([image.flatten(1).sum(1), image.mean((1, 2, 3)) * words.sum((1, 2))], 1)
+
+
+def test_several_inputs_are_masked_at_the_same_time_each_by_its_own_masks():
+    model = TwoInputs().double()
+    shapes = (2, 3, 6, 5), (2, 4, 3)
+    ones = tuple(torch.ones(shape).double() for shape in shapes)
+    options = {"n_masks": 400, "cells": 3, "probability": 0.4, "seed": 2}
+    RISE(model).attribute(ones, target=1, internal_batch_size=800, **options)
+    image_masks, word_masks = (part.unflatten(0, (-1, 2))[:, 0] for part in model.seen[-1])
+    assert len(image_masks) == len(word_masks) == 400
+    # Each as if it were alone, so that the first keeps its numbers whatever is masked beside it.
+    assert torch.equal(image_masks[:, :1], alone(shapes[0], options))
+    apart = options | {"seed": options["seed"] + APART}
+    assert torch.equal(word_masks[..., :1], alone(shapes[1], apart))
+    image_places, word_places = image_masks[:, 0].flatten(1), word_masks[..., 0]
+    correlation = np.corrcoef(image_places.T.numpy(), word_places.T.numpy())[:30, 30:]
+    assert np.abs(correlation).max() < 4.5 / 400**0.5
+    x = tuple(torch.randn(shape).double() for shape in shapes)
+    found = RISE(model).attribute(x, target=1, **options)
+    assert isinstance(found, tuple)
+    assert [one.shape for one in found] == [(2, 1, 6, 5), (2, 4, 1)]
+    for row in (0, 1):
+        images, words = image_masks * x[0][row], word_masks * x[1][row]
+        scores = images.mean((1, 2, 3)) * words.sum((1, 2))
+        for one, places in zip(found, (image_masks[:, 0], word_places), strict=True):
+            weighted = torch.tensordot(scores, places, 1)
+            expected = weighted / places.sum(0) - scores.mean()
+            torch.testing.assert_close(one[row].flatten(), expected.flatten())
+    kept = torch.zeros(4, dtype=torch.bool)
+    kept[1] = True
+    fixed = RISE(model).attribute(x, target=1, keep=(None, kept), **options)
+    assert fixed[1][:, 1].abs().max() < 1e-10
+    assert fixed[1][:, 0].abs().min() > 1e-3
+
+
+def alone(shape, options):
+    """The masks of an input by itself, one channel."""
+    model = Recorder(lambda x: x.flatten(1).sum(1))
+    RISE(model).attribute(torch.ones(1, *shape[1:]).double(), internal_batch_size=400, **options)
+    masks = model.seen[-1]
+    return masks[:, :1] if masks.ndim == 4 else masks[..., :1]
+
+
+def test_a_tuple_for_a_tuple():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    x = torch.randn(2, 3, 4)
+    options = {"target": 1, "n_masks": 20}
+    plain = RISE(model).attribute(x, **options)
+    (inside,) = RISE(model).attribute((x,), **options)
+    assert torch.equal(plain, inside)
+    layer = LayerRISE(model, model[0]).attribute((x,), **options)
+    assert isinstance(layer, torch.Tensor)
+
+
+def test_captums_sensitivity_runs_on_it():
+    weight = torch.randn(6)
+    options = {"n_masks": 30, "internal_batch_size": 1000}
+    x = torch.rand(2, 6) + 0.5
+
+    def scaled(inputs, radius):
+        return inputs * (1 + radius)
+
+    found = sensitivity_max(
+        RISE(lambda x: x @ weight).attribute, x, scaled, 0.25, n_perturb_samples=2, **options
+    )
+    # The scores of a linear model grow with its input: so does the map, by a quarter.
+    torch.testing.assert_close(found, torch.full((2,), 0.25), rtol=1e-4, atol=0)
+
+
+def with_a_bank(x, bank):
+    """Scores against negatives (7, 5), which are no rows of the batch."""
+    return x.mean((1, 2, 3)) - torch.logsumexp(bank @ x.flatten(1)[:, :5].T, dim=0)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_bank_of_negatives_is_not_repeated(batch):
+    x, bank = torch.rand(batch, 2, 4, 4), torch.randn(7, 5)
+    options = {"n_masks": 20, "cells": 2}
+    expected = RISE(lambda x: with_a_bank(x, bank)).attribute(x, **options)
+    found = RISE(with_a_bank).attribute(x, None, bank, **options)
+    assert expected.abs().max() > 1e-2
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_vector_of_weights_is_not_repeated(batch):
+    x, weights = torch.rand(batch, 5), torch.randn(5)
+    found = RISE(lambda x, w: (x * w).sum(1)).attribute(x, None, weights, n_masks=20)
+    expected = RISE(lambda x: (x * weights).sum(1)).attribute(x, n_masks=20)
+    torch.testing.assert_close(found, expected)
+    single = torch.full((1,), 3.0)  # one row, no axis of its own: a number like any other
+    found = RISE(lambda x, w: (x * w).sum(1)).attribute(x, None, single, n_masks=20)
+    torch.testing.assert_close(found, RISE(lambda x: 3 * x.sum(1)).attribute(x, n_masks=20))
+
+
+class Signal(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), nn.Tanh())
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean(-1))
+
+
+def test_signals_get_smooth_masks_along_their_length():
+    model, x = Signal(), torch.randn(2, 2, 12)
+    options = {"target": 1, "n_masks": 40, "cells": 3}
+    found = LayerRISE(model, model.body[0]).attribute(x, **options)
+    assert found.shape == (2, 1, 12)
+    # As a map of one row, on a model that takes it for one.
+    flat = LayerRISE(model, model.body[1]).attribute(x, channels_last=False, **options)
+    assert flat.shape == (2, 1, 12)
+    tokens = LayerRISE(model, model.body[1]).attribute(x, channels_last=True, **options)
+    assert tokens.shape == (2, 4, 1)
+    with pytest.raises(
+        ValueError, match=r"`channels_last` must be given.* \(2, 4, 12\) .*'body.1'"
+    ):
+        LayerRISE(model, model.body[1]).attribute(x, **options)
+    for forward_func in (model, model.forward):
+        with pytest.raises(ValueError, match=r"`channels_last` must be given.* layer 'inputs'"):
+            RISE(forward_func).attribute(x, **options)
+    whole = RISE(model).attribute(x, channels_last=False, **options)
+    assert whole.shape == (2, 1, 12)
+    masks = masks_of((2, 12), channels_last=False, n_masks=2000, cells=3)[0]
+    assert (masks[:, 0] == masks[:, 1]).all()
+    assert np.corrcoef(masks[:, 0, 5], masks[:, 0, 6])[0, 1] > 0.5
+    np.testing.assert_allclose(masks.mean(0), 0.5, atol=4.5 * 0.5 / 2000**0.5)
+
+
+def test_maps_that_hold_their_channels_last_are_masked_place_by_place():
+    x = torch.randn(2, 3, 8, 6)
+
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.head = nn.Linear(3, 5), nn.Linear(5 * 48, 2)
+
+        def forward(self, x):
+            return self.head(self.layer(x.movedim(1, -1)).flatten(1))
+
+    class First(nn.Module):
+        def __init__(self, last):
+            super().__init__()
+            self.layer, self.head = nn.Conv2d(3, 5, 1), last.head
+            self.layer.weight.data = last.layer.weight.data[..., None, None]
+            self.layer.bias.data = last.layer.bias.data
+
+        def forward(self, x):
+            return self.head(self.layer(x).movedim(1, -1).flatten(1))
+
+    last = Last()
+    options = {"target": 1, "n_masks": 30, "cells": 3}
+    found = LayerRISE(last, last.layer).attribute(x, **options)
+    first = First(last)
+    expected = LayerRISE(first, first.layer).attribute(x, **options)
+    assert found.shape == (2, 1, 8, 6)
+    assert expected.abs().max() > 1e-2
+    torch.testing.assert_close(found, expected)
+    inputs = RISE(last).attribute(x, **options)
+    images = RISE(lambda x: last(x.movedim(-1, 1))).attribute(
+        x.movedim(1, -1), channels_last=True, **options
+    )
+    torch.testing.assert_close(images, inputs)
+
+
+def test_the_tensors_of_a_layer_are_masked_together():
+    class Pair(nn.Module):
+        def forward(self, x):
+            return x, x[:, :2].tanh()
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pair = Pair()
+
+        def forward(self, x):
+            a, b = self.pair(x)
+            return a.sum(1) * b.sum(1)
+
+    model, x = Model(), torch.randn(2, 5)
+    found = LayerRISE(model, model.pair).attribute(x, n_masks=30)
+    expected = RISE(lambda a, b: a.sum(1) * b.sum(1)).attribute((x, x[:, :2].tanh()), n_masks=30)
+    for one, other in zip(found, expected, strict=True):
+        assert other.abs().max() > 1e-2
+        torch.testing.assert_close(one, other)

@@ -7,7 +7,7 @@ from captum_mi.attr.methods import METHODS
 from captum_mi.attr.mfaba import MFABA
 from captum_mi.attr.multimodal_ib import MultimodalIB
 from captum_mi.attr.narrowing_ib import NarrowingIB
-from captum_mi.attr.rise import RISE
+from captum_mi.attr.rise import RISE, LayerRISE
 from captum_mi.attr.token_grad_cam import TokenGradCam
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "AttentionSaliency",
     "FastIG",
     "GenericAttention",
+    "LayerRISE",
     "LayerStatistics",
     "MultimodalIB",
     "NarrowingIB",

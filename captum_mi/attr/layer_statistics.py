@@ -71,7 +71,7 @@ class LayerStatistics:
         )
         owner = getattr(model, "__self__", model)
         for inner in (owner if isinstance(owner, nn.Module) else module).modules():
-            warn_if_training(inner)
+            warn_if_training(inner, model)
         count = 0
         mean = squares = active = torch.zeros(())
         for batch in tqdm(loader, desc="layer statistics", leave=False, delay=2):

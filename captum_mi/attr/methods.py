@@ -13,17 +13,17 @@ from captum_mi.attr.fast_ig import FastIG
 from captum_mi.attr.mfaba import MFABA
 from captum_mi.attr.multimodal_ib import MultimodalIB
 from captum_mi.attr.narrowing_ib import NarrowingIB
-from captum_mi.attr.rise import RISE
+from captum_mi.attr.rise import LayerRISE
 from captum_mi.attr.token_grad_cam import TokenGradCam
 
 METHODS: dict[str, Callable[[Callable[..., Any], nn.Module], Attribution]] = {
     "nib": NarrowingIB,
     "m2ib": MultimodalIB,
-    "rise": RISE,
+    "rise": LayerRISE,
     "gradcam": TokenGradCam,
     "chefer": GenericAttention,
     "saliency": AttentionSaliency,
     "mfaba": MFABA,
     "fastig": FastIG,
 }
-"""Short name -> factory that takes the model and the layer."""
+"""Short name -> factory that takes the model and the layer. ``RISE`` masks the inputs instead."""
