@@ -193,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument(
         "--method",
         default="nib",
-        help="nib, m2ib, rise, gradcam, chefer, saliency, mfaba or fastig (default: nib)",
+        help="nib, m2ib, rise, gradcam, chefer, attention, mfaba or fastig (default: nib)",
     )
     explain.add_argument(
         "--layer",
@@ -268,7 +268,7 @@ def _add_evaluate(commands: Any) -> None:  # noqa: ANN401
         nargs="+",
         metavar="METHOD",
         help=(
-            "rows: nib m2ib rise gradcam chefer saliency mfaba fastig, and for comparison ig"
+            "rows: nib m2ib rise gradcam chefer attention mfaba fastig, and for comparison ig"
             " (Captum's IntegratedGradients), random and patches (noise on pixels, on patches),"
             " inverted (nib with its sign turned); default: all; with --sweep the NIB paper's"
         ),

@@ -232,7 +232,7 @@ def attribute_text(
 PLACES = {
     "rise": "the pixels and the words' embeddings",
     "chefer": "the attention of all blocks",
-    "saliency": "the attention of the last blocks",
+    "attention": "the attention of the last blocks",
     "mfaba": "hidden states 0",
 }
 """What a method explains on an image-text model; the others explain the hidden states asked for."""
@@ -254,7 +254,7 @@ def _place(method: str, model: nn.Module, tower: Tower, state: int) -> tuple[nn.
         return token_embedding(model), False
     if method == "chefer":
         return blocks(model, tower), False
-    if method == "saliency":
+    if method == "attention":
         return blocks(model, tower)[-1], False
     return hidden_state(model, tower, 0 if method == "mfaba" else state)
 

@@ -140,7 +140,7 @@ def test_passes_are_those_of_the_papers_table(embedded):
         "nib": (2 * (10 + 2), 2 * 10),  # per modality: the other encoder, one whole run, n suffixes
         "gradcam": (2 * 3, 2),
         "chefer": (2 * 2, 2),
-        "saliency": (2 * 2, 2),
+        "attention": (2 * 2, 2),
         "fastig": (2 * 3, 2),
         "mfaba": (2 * 13, 2 * 11),
         "rise": (2 * (1 + 3 + 30), 0),  # the suffix is checked with two copies

@@ -3,6 +3,7 @@
 import gc
 import inspect
 
+import captum.attr
 import pytest
 import torch
 from captum.attr import NoiseTunnel
@@ -14,8 +15,8 @@ from torch import nn
 from captum_mi.attr import METHODS, RISE, GenericAttention, LayerRISE, NarrowingIB
 from captum_mi.models import ImageTextSimilarity, blocks
 
-REDUCE_CHANNELS = {"rise", "gradcam", "chefer", "saliency"}
-READ_ATTENTION = {"chefer", "saliency"}
+REDUCE_CHANNELS = {"rise", "gradcam", "chefer", "attention"}
+READ_ATTENTION = {"chefer", "attention"}
 TEXTS = ["a red circle", "a blue square and a green heart", "a heart"]
 
 
@@ -63,6 +64,10 @@ def test_whether_it_multiplies_by_inputs(name, factory, clip):
     multiplies = name in {"nib", "fastig", "gradcam", "rise"}
     assert factory(*clip).multiplies_by_inputs is multiplies
     assert RISE(clip[0]).multiplies_by_inputs
+
+
+def test_short_names_are_no_other_classes_of_captum(name):
+    assert name not in {key.lower() for key in vars(captum.attr)}
 
 
 def test_rows_do_not_influence_each_other(factory, clip, pixels):

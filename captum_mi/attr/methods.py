@@ -22,7 +22,7 @@ METHODS: dict[str, Callable[[Callable[..., Any], nn.Module], Attribution]] = {
     "rise": LayerRISE,
     "gradcam": TokenGradCam,
     "chefer": GenericAttention,
-    "saliency": AttentionSaliency,
+    "attention": AttentionSaliency,
     "mfaba": MFABA,
     "fastig": FastIG,
 }
