@@ -7,7 +7,7 @@ from oracles import assert_same, narrowed
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from captum_mi.attr import RISE, GenericAttention, MultimodalIB, NarrowingIB
+from captum_mi.attr import GenericAttention, LayerRISE, MultimodalIB, NarrowingIB
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True"),
@@ -23,7 +23,7 @@ METHODS = {
     "MultimodalIB": lambda model, layer, x: MultimodalIB(model, layer).attribute(
         x, target=1, n_steps=4, n_samples=3
     ),
-    "RISE": lambda model, layer, x: RISE(model, layer).attribute(x, target=1, n_masks=20),
+    "RISE": lambda model, layer, x: LayerRISE(model, layer).attribute(x, target=1, n_masks=20),
 }
 ALWAYS_RIGHT = [("before", True), ("before", False), ("behind", False)]
 RIGHT_OR_REFUSED = [("around", True), ("around", False), ("behind", True)]

@@ -8,7 +8,7 @@ import torch
 from oracles import assert_same, narrowed, run
 from torch import nn
 
-from captum_mi.attr import RISE, MultimodalIB, NarrowingIB
+from captum_mi.attr import LayerRISE, MultimodalIB, NarrowingIB
 
 
 def attention(rows, temperature):
@@ -111,7 +111,7 @@ def test_multimodal_ib(kind, batch, normalized):
 @pytest.mark.parametrize("kind", KINDS)
 def test_rise_on_a_layer(kind, batch, normalized):
     model, x = build(kind, batch, normalized=normalized)
-    method = RISE(model, model.layer)
+    method = LayerRISE(model, model.layer)
     options = {"target": 1, "n_masks": 20, "cells": 3}
     expected = method.attribute(x, internal_batch_size=1, **options)
     assert_same(method.attribute(x, **options), expected, 1e-6)

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules import module as torch_module
 
-from captum_mi.attr import RISE, GenericAttention, MultimodalIB, NarrowingIB
+from captum_mi.attr import GenericAttention, LayerRISE, MultimodalIB, NarrowingIB
 
 PATIENCE = 0.2  # s, for a thread that may have to wait for the one that waits here
 LIMIT = 20.0  # s, for what must happen
@@ -30,7 +30,7 @@ METHODS = {
     "MultimodalIB": lambda model, x: MultimodalIB(model, model.blocks[1]).attribute(
         x, target=1, n_steps=3, n_samples=2
     ),
-    "RISE": lambda model, x: RISE(model, model.blocks[1]).attribute(x, target=1, n_masks=8),
+    "RISE": lambda model, x: LayerRISE(model, model.blocks[1]).attribute(x, target=1, n_masks=8),
     "GenericAttention": lambda model, x: GenericAttention(model, model.blocks).attribute(
         x, target=1
     ),
