@@ -207,9 +207,8 @@ def explain(
         (2, 1, 8, 8)
     """
     factory = _factory(method)
-    of_words = isinstance(model, EmbeddedText)
     if method.lower() == "rise":
-        layer = layer or ("tokens" if of_words else None)
+        layer = layer or ("tokens" if isinstance(model, EmbeddedText) else None)
         factory = attr.LayerRISE if layer else attr.RISE
     constructor = inspect.signature(factory.__init__).parameters
     accepted = inspect.signature(factory.attribute).parameters
@@ -232,7 +231,7 @@ def explain(
         _check_features(model, setup["layer"], x, f"{layer!r}", at_input=at_input)
     if "channels_last" in accepted:
         options["channels_last"] = False if factory is attr.RISE else channels_last
-    if of_words:
+    if isinstance(model, EmbeddedText):
         # Words change, the special tokens stay.
         fixed = model.fixed(x)
         if "baselines" in accepted and "layer" not in constructor:

@@ -236,7 +236,7 @@ def test_a_torchvision_transformer():
     nn.init.normal_(model.heads.head.weight)
     model.requires_grad_(False)
     x = torch.randn(2, 3, 16, 16)
-    with attention_probabilities(model.encoder.layers) as found, torch.no_grad():
+    with torch.no_grad(), attention_probabilities(model.encoder.layers) as found:
         inside = model(x)
     torch.testing.assert_close(inside, model(x), atol=1e-5, rtol=1e-5)
     assert [part.shape for part in found] == [(2, 2, 17, 17)] * 3

@@ -12,7 +12,7 @@ from families import build
 from test_suffix import snapshot
 from torch import nn
 
-from captum_mi.attr import METHODS, RISE, GenericAttention, LayerRISE, NarrowingIB
+from captum_mi.attr import METHODS, RISE, GenericAttention, LayerRISE
 from captum_mi.models import ImageTextSimilarity, blocks
 
 REDUCE_CHANNELS = {"rise", "gradcam", "chefer", "attention"}
@@ -52,8 +52,6 @@ def test_is_a_captum_attribution_with_a_readable_name(factory, clip):
 
 
 def test_constructor_takes_captums_device_ids(factory, clip):
-    if factory is NarrowingIB:
-        pytest.skip("not yet")
     assert list(inspect.signature(factory.__init__).parameters)[3] == "device_ids"
     assert factory(*clip, [0]).device_ids == [0]
 

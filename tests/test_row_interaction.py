@@ -8,7 +8,7 @@ import torch
 from oracles import assert_same, narrowed, run
 from torch import nn
 
-from captum_mi.attr import LayerRISE, MultimodalIB, NarrowingIB
+from captum_mi.attr import RISE, LayerRISE, MultimodalIB, NarrowingIB
 
 
 def attention(rows, temperature):
@@ -24,6 +24,7 @@ INTERACTIONS = {
     "less the first": lambda: lambda h: h - h[:1],
     "attention among rows": lambda: lambda h: attention(h.flatten(1), 12.0),
     "attention among close rows": lambda: lambda h: attention(h.flatten(1), 1.0),
+    "attention among the closest": lambda: lambda h: attention(h.flatten(1), 0.05),
     "softmax over the first axis": lambda: lambda h: (3 * h).softmax(0),
 }
 
@@ -115,3 +116,11 @@ def test_rise_on_a_layer(kind, batch, normalized):
     options = {"target": 1, "n_masks": 20, "cells": 3}
     expected = method.attribute(x, internal_batch_size=1, **options)
     assert_same(method.attribute(x, **options), expected, 1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rise_on_the_input(kind):
+    model, x = build(kind, 1)
+    options = {"target": 1, "n_masks": 20, "cells": 3}
+    expected = RISE(model).attribute(x, internal_batch_size=1, **options)
+    assert_same(RISE(model).attribute(x, **options), expected, 1e-6)

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules import module as torch_module
 
+from captum_mi._recorder import AS_WRITTEN
 from captum_mi.attr import GenericAttention, LayerRISE, MultimodalIB, NarrowingIB
 
 PATIENCE = 0.2  # s, for a thread that may have to wait for the one that waits here
@@ -26,6 +27,9 @@ CALLS = 30
 METHODS = {
     "NarrowingIB": lambda model, x: NarrowingIB(model, model.blocks[1]).attribute(
         x, target=1, n_steps=4
+    ),
+    "NarrowingIB of the input": lambda model, x: NarrowingIB(model, model.blocks[1]).attribute(
+        x, target=1, n_steps=4, attribute_to_layer_input=True
     ),
     "MultimodalIB": lambda model, x: MultimodalIB(model, model.blocks[1]).attribute(
         x, target=1, n_steps=3, n_samples=2
@@ -289,3 +293,13 @@ def test_other_threads_see_pytorch_as_it_is(method):
         METHODS[method](model, x)
     assert seen
     assert all(function is plain for function in seen)
+
+
+def test_switches_of_the_process_stay_while_anyone_needs_them():
+    before = state()
+    with AS_WRITTEN:
+        in_threads(lambda: AS_WRITTEN.__enter__())
+        AS_WRITTEN.__exit__()
+        assert not torch.backends.mha.get_fastpath_enabled()
+        assert torch._dynamo.eval_frame._stance.stance == "force_eager"
+    assert state() == before
