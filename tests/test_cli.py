@@ -210,6 +210,7 @@ def test_texts_may_stand_behind_options(scene_file, tmp_path):
     arguments = [
         "explain",
         scene_file,
+        "a star",
         "--steps",
         "2",
         "a red circle",
@@ -219,7 +220,7 @@ def test_texts_may_stand_behind_options(scene_file, tmp_path):
     ]
     assert main(arguments) == 0
     explanations = json.loads(out.with_suffix(".json").read_text())["explanations"]
-    assert [one["text"] for one in explanations] == ["a red circle", "a heart"]
+    assert [one["text"] for one in explanations] == ["a star", "a red circle", "a heart"]
 
 
 @pytest.mark.parametrize("layer", ["1,2,3", "9,", "3.5", "²", "--3"])
