@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from captum_mi.attr import NarrowingIB
 from captum_mi.cli import main
 from captum_mi.datasets import Scenes
 from captum_mi.explanation import explain_pairs
+from captum_mi.models.tiny_clip import FOLDER
 
 
 @pytest.fixture
@@ -105,6 +107,7 @@ def test_a_local_folder_and_a_grey_image(tmp_path, embedded):
             "cannot load a model from 'no/hub'; give a local",
         ),
         (["good.png", "a heart", "--model", "."], "folder '.' holds no config.json"),
+        (["good.png", "a heart", "--model", "torn"], "cannot load a model from 'torn'; .* header"),
         (["good.png", "a " * 40], "has 42 tokens, but the model reads at most 32"),
     ],
 )
@@ -113,6 +116,8 @@ def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, monkeypa
     image = Image.fromarray(Scenes(1)[0].image)
     image.save("good.png")
     (tmp_path / "taken.png").mkdir()
+    shutil.copytree(FOLDER, "torn")
+    (tmp_path / "torn" / "model.safetensors").write_bytes(b"\1" * 99)
     (tmp_path / "broken.png").write_text("no image")
     (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:900])
     assert main(["explain", *arguments]) == 2

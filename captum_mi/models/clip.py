@@ -49,6 +49,7 @@ def load_clip(name: str | Path | None = None) -> tuple[Any, Any]:
         >>> len(blocks(clip, "image"))
         6
     """
+    from safetensors import SafetensorError
     from transformers import AutoModel, AutoProcessor
 
     source = str(tiny_clip.FOLDER if name is None else name)
@@ -59,7 +60,7 @@ def load_clip(name: str | Path | None = None) -> tuple[Any, Any]:
     try:
         model = AutoModel.from_pretrained(source, use_safetensors=True)
         processor = AutoProcessor.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise OSError(
             f"cannot load a model from {source!r}; give a local folder in Hugging Face layout with"
