@@ -27,8 +27,8 @@ examples:
   captum-mi explain dog.jpg "a dog" --model ./my-clip --layer 9,8 --steps 20 --out dog
 
 nib, mfaba, fastig and rise say what speaks for a text and what against it; m2ib gives the nats that
-the text needs; the others say what is relevant. rise, chefer, saliency and mfaba explain a place of
-their own, whatever --layer says; the JSON names it.
+the text needs; the others say what is relevant. rise, mfaba and the methods of attention explain a
+place of their own, whatever --layer says; the JSON names it.
 """
 
 EVALUATE_EXAMPLES = """\
