@@ -68,6 +68,7 @@ EXPLAIN_FLAGS = {
     "layer": "--layer N,M (image, text)",
     "model": "--model",
     "n_steps": "--steps",
+    "texts": "TEXT",
 }
 EVALUATE_FLAGS = EXPLAIN_FLAGS | {
     "captions": "--captions",
@@ -76,6 +77,7 @@ EVALUATE_FLAGS = EXPLAIN_FLAGS | {
     "methods": "--methods",
     "sweep": "--sweep",
     "template": "--template",
+    "texts": "the caption",
 }
 ESTIMATE_FLAGS = {
     "KSG": "--method ksg",
@@ -497,7 +499,9 @@ def _evaluate(options: argparse.Namespace) -> None:
             settings=settings,
             examples=options.examples,
             processes=processes,
-            report=lambda message: print(message, file=sys.stderr),  # noqa: T201
+            report=lambda message: print(  # noqa: T201
+                _in_flags(message, options.flags), file=sys.stderr
+            ),
         )
         if all("row" not in record for record in records):
             raise ValueError(f"no pair could be read, the first for: {records[0]['error']}")
