@@ -559,6 +559,19 @@ def test_what_does_not_depend_on_the_input_is_no_latent(rows, batch):
         torch.testing.assert_close(actual, torch.cat(expected))
 
 
+def test_all_tensors_stay_latent_where_nothing_tells_them_apart():
+    embed, block = nn.Embedding(5, 3), nn.Identity()
+
+    def model(ids):
+        hidden = embed(ids)
+        first, second = block((hidden, hidden.tanh()))
+        return (first * second).sum(1)
+
+    ids = torch.tensor([[2], [3]])  # one token: there are no two to exchange
+    suffix = record(model, [block], ids)[0]
+    assert [tensor.shape for tensor in suffix.latent] == [(2, 1, 3)] * 2
+
+
 def test_a_row_without_an_axis_for_the_batch_gets_one():
     class Packed(nn.Module):
         def __init__(self):
