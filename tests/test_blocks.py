@@ -178,6 +178,15 @@ def test_blocks_of_single_encoders(model, last):
     assert found == expected
 
 
+def test_a_list_inside_a_block_is_no_stage():
+    def block():
+        attention = nn.TransformerEncoderLayer(16, 2).self_attn
+        return Around(mix=nn.Sequential(attention), rest=nn.Linear(16, 16))
+
+    model = Around(patches=nn.Linear(4, 16), layers=nn.ModuleList([block() for _ in range(3)]))
+    assert blocks(model) is model.layers
+
+
 def refusal(model, tower="image"):
     with pytest.raises(ValueError, match=r"`model`|`tower`") as refused:
         blocks(model, tower)
@@ -242,5 +251,5 @@ def test_two_models_are_refused():
     assert "must have one text tower" in message
     assert "first.text_model, second.text_model" in message
     clip = build("clip")[0]
-    shared = Around(first=clip, second=clip)
+    shared = Around(first=Around(clip=clip), second=Around(clip=clip))
     assert blocks(shared, "text") is clip.text_model.encoder.layers

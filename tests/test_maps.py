@@ -419,16 +419,16 @@ def test_token_scores_know_an_end_token_that_doubles_as_padding():
 
 def test_pixels_that_no_patch_covers_lie_at_the_right_and_at_the_bottom():
     # 40 x 53 pixels in patches of 8: 5 rows of 6, five columns of pixels are left over.
-    heat = image_map(torch.ones(1, 31, 4), (40, 53))
+    heat = image_map(torch.ones(1, 31, 4), (40, 53), model=vision_transformer())
     assert heat.shape == (1, 1, 40, 53)
     assert (heat[..., :48] == 4).all()
     assert (heat[..., 48:] == 0).all()
-    turned = image_map(torch.ones(1, 31, 4), (53, 40))
+    turned = image_map(torch.ones(1, 31, 4), (53, 40), model=vision_transformer())
     torch.testing.assert_close(turned, heat.mT)
 
 
 def test_bits_of_an_image_that_the_patches_do_not_cover_sum_to_the_total():
     nats = torch.ones(1, 226, 4)  # a class token, then 15 rows of 15 patches of 16 pixels
-    bits = bits_per_pixel(nats, (250, 250))
+    bits = bits_per_pixel(nats, (250, 250), model=vision_transformer(16))
     assert bits.sum().item() == pytest.approx(225 * 4 / math.log(2), rel=1e-5)
     assert bits[0, 0, 0, 0].item() == pytest.approx(4 / math.log(2) / 16**2, rel=1e-5)

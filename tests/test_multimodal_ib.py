@@ -284,7 +284,7 @@ def test_iba_on_torchvision(kind):
     )
     assert nats.shape[1:] == prior.mean.shape
     assert (nats >= 0).all()
-    assert bits_per_pixel(nats, (64, 64)).shape == (2, 1, 64, 64)
+    assert bits_per_pixel(nats, (64, 64), model=model).shape == (2, 1, 64, 64)
 
 
 def test_elements_that_are_never_active_carry_nothing():

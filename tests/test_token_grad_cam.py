@@ -12,7 +12,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 from captum_mi.attr import TokenGradCam
-from captum_mi.maps import image_map, min_max, token_grid
+from captum_mi.maps import image_map, min_max
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
 
 
@@ -248,7 +248,6 @@ class Registers(nn.Module):
 @pytest.mark.parametrize("bound", [False, True])
 def test_the_models_patches_tell_the_prefix(bound):
     model, x = Registers(), torch.randn(2, 3, 32, 32)
-    assert token_grid(25, (32, 32)).prefix == 0  # from the sizes alone it might be 5 x 5 patches
     method = TokenGradCam(model.forward if bound else model, model.layer)
     found = method.attribute(x, target=0, relu_attributions=False)
     assert found[:, :9].abs().max() == 0

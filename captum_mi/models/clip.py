@@ -66,7 +66,7 @@ def load_clip(name: str | Path | None = None) -> tuple[Any, Any]:
             f"cannot load a model from {source!r}; give a local folder in Hugging Face layout with"
             f" safetensors weights, or a hub name that can be reached ({reason})"
         ) from error
-    check_dual_encoder(model, source)
+    check_dual_encoder(model, repr(source))
     return model.eval(), processor
 
 
@@ -316,8 +316,8 @@ def tokenize(model: Any, processor: Any, texts: Sequence[str]) -> dict[str, Tens
     for text, mask in zip(texts, encoded["attention_mask"], strict=True):
         if (length := sum(mask)) > context:
             raise ValueError(
-                f"`texts` must have at most {context} tokens, all that the model reads, got"
-                f" {length}; shorten {_brief(text)}"
+                f"a text has {length} tokens, but the model reads at most {context};"
+                f" shorten {_brief(text)}"
             )
     result = {name: torch.tensor(encoded[name]) for name in names}
     check_pooling(model, result["input_ids"], tokenizer.eos_token_id)
