@@ -366,6 +366,7 @@ def watch(
     move: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[tuple[Any, ...], Tensor, list[LayerTrace]]:
     """Runs the model once, see :func:`record`; returns its arguments, its output and the traces."""
+    check_forward_func(forward_func)
     for layer in layers:
         if not isinstance(layer, nn.Module):
             raise TypeError(
@@ -402,13 +403,21 @@ def _changed(values: Tensor) -> Tensor:
     return changed
 
 
+def check_forward_func(forward_func: Callable[..., Any]) -> None:
+    """Raises TypeError for an image-text model as it is, which takes no images alone."""
+    if hasattr(forward_func, "get_image_features"):
+        raise TypeError(
+            f"`forward_func` must return scores (B,) or (B, C), got a {type(forward_func).__name__}"
+            " as it is; wrap it in captum_mi.models.ImageTextSimilarity"
+        )
+
+
 def check_output(output: object, inputs: tuple[Tensor, ...]) -> None:
     """Raises where the model does not return one row of scores per input row."""
     if not isinstance(output, Tensor):
         raise TypeError(
             f"`forward_func` must return a tensor (B,) or (B, C), got {type(output).__name__}; wrap"
-            " the model in a function that returns the tensor to explain, or an image-text model in"
-            " captum_mi.models.ImageTextSimilarity"
+            " the model in a function that returns the tensor to explain"
         )
     if not output.is_floating_point():
         raise TypeError(
@@ -434,8 +443,8 @@ def _check_latent(latent: tuple[Tensor, ...], name: str, *, batch: int) -> None:
             raise ValueError(
                 f"layer {name} has a tensor of shape {tuple(tensor.shape)}, but its first axis must"
                 f" be the batch of {batch}; build a sequence-first model with batch_first=True,"
-                " explain a layer that packs its rows together one row at a time, or choose another"
-                " layer"
+                " explain a layer that packs its rows together one row at a time (and give its map"
+                " `grid`), or choose another layer"
             )
         if not tensor.isfinite().all():
             raise ValueError(

@@ -12,6 +12,7 @@ from test_suffix import latent_of, replaced
 from torch import nn
 
 from captum_mi import NarrowingIB
+from captum_mi.attr import GenericAttention
 from captum_mi.datasets import Scenes
 from captum_mi.maps import image_map
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
@@ -533,3 +534,11 @@ def test_what_a_module_keeps_is_that_of_the_inputs():
     gradient = head.weight[1] @ torch.eye(4) * x.mean(1, keepdim=True)
     expected = (layer(x.tanh()) - layer(baselines.tanh())) * gradient
     torch.testing.assert_close(actual, expected.detach())
+
+
+def test_an_image_text_model_as_it_is_takes_no_images():
+    model, _ = build("clip")
+    layer, x = blocks(model, "image")[1], torch.randn(2, 3, 32, 32)
+    for method in (NarrowingIB(model, layer), GenericAttention(model, layer)):
+        with pytest.raises(TypeError, match=r"`forward_func`.*CLIPModel.*ImageTextSimilarity"):
+            method.attribute(x)

@@ -579,7 +579,8 @@ def test_a_row_without_an_axis_for_the_batch_gets_one():
             self.layer, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
 
         def forward(self, x):
-            return self.head(self.layer(x.flatten(0, 1)).tanh()).reshape(*x.shape[:2], 2).mean(1)
+            hidden = self.layer(x.flatten(0, 1)).tanh()
+            return self.head(hidden).unflatten(0, x.shape[:2]).mean(1)
 
     model, x = Packed(), torch.randn(1, 5, 3)
     suffix = record(model, [model.layer], x)[0]
@@ -594,10 +595,11 @@ def test_a_row_without_an_axis_for_the_batch_gets_one():
 
 def test_several_layers_are_placed_at_once():
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
+    between = nn.Linear(4, 4)
 
     def skipping(x):
         first = model[:2](x)
-        return model[4](model[2:4](first) + first)
+        return model[4](between(first) + model[2:4](first))
 
     x = torch.randn(2, 3)
     for layers in ([model[1], model[3]], [model[3], model[1]]):
@@ -606,9 +608,17 @@ def test_several_layers_are_placed_at_once():
         torch.testing.assert_close(suffix(*suffix.latent), skipping(x))
         news = [(part / 2, part) for part in suffix.latent]
         actual = suffix(*(torch.cat(part) for part in news))
-        expected = torch.cat([model[4](second / 2 + first / 2), skipping(x)])
+        expected = torch.cat([model[4](between(first / 2) + second / 2), skipping(x)])
         torch.testing.assert_close(actual, expected)
         assert [len(parts) for parts in suffix.split(suffix.latent)] == [1, 1]
+
+
+def test_a_layer_and_one_inside_it_are_placed_at_once():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Tanh(), nn.Linear(4, 4)), nn.Tanh())
+    x = torch.randn(2, 3)
+    (suffix,) = record(model, [model[1], model[1][0]], x, jointly=True)
+    outer, inner = suffix.latent
+    torch.testing.assert_close(suffix(outer / 2, inner / 3), (outer / 2).tanh())
 
 
 def test_a_moved_record_is_checked_by_the_call_that_holds_it():
@@ -663,7 +673,7 @@ def test_a_frozen_backbone_in_inference_mode():
         def forward(self, x):
             with torch.inference_mode():
                 features = self.change(self.backbone(x))
-            return self.head(self.layer(features.clone()).tanh() + features.clone())
+            return self.head(self.layer(features.clone()).tanh() * features)
 
     model, x = Model(), torch.randn(2, 3)
     suffix = record(model, [model.layer], x)[0]
@@ -671,7 +681,7 @@ def test_a_frozen_backbone_in_inference_mode():
     suffix(latent / 2).sum().backward()
     features = model.backbone(x).relu().detach()
     new = suffix.latent[0].clone().requires_grad_()
-    expected = model.head((new / 2).tanh() + features)
+    expected = model.head((new / 2).tanh() * features)
     torch.testing.assert_close(suffix(suffix.latent[0] / 2), expected)
     torch.testing.assert_close(latent.grad, torch.autograd.grad(expected.sum(), new)[0])
 
