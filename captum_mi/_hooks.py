@@ -69,11 +69,12 @@ def edit_output(
 
 
 @contextmanager
-def edit_input(layer: nn.Module, edit: Callable[[Values], Values | None]) -> Iterator[None]:
-    """Passes the layer's ``(args, kwargs)``, after its own hooks, through ``edit``; None keeps."""
-    handle = layer.register_forward_pre_hook(
-        in_this_thread(lambda _module, args, kwargs: edit((args, kwargs))), with_kwargs=True
-    )
+def edit_input(
+    layer: nn.Module, edit: Callable[[Values], Values | None], *, first: bool = False
+) -> Iterator[None]:
+    """Passes the layer's ``(args, kwargs)`` through ``edit``, as :func:`edit_output` does."""
+    hook = in_this_thread(lambda _module, args, kwargs: edit((args, kwargs)))
+    handle = layer.register_forward_pre_hook(hook, prepend=first, with_kwargs=True)
     try:
         yield
     finally:

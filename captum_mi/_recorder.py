@@ -115,7 +115,8 @@ class LayerTrace:
         It is kept where it is not clear yet which tensor it is, and where hooks of the layer's own
         have seen it.
         """
-        if self._move is None or len(self.positions) != 1 or len(self.layer._forward_hooks) > 1:
+        hooks = self.layer._forward_pre_hooks if self.at_input else self.layer._forward_hooks
+        if self._move is None or len(self.positions) != 1 or len(hooks) > 1:
             return None
         (latent,) = self.latent
         moved = self._move(latent).to(latent.dtype)

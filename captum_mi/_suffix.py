@@ -289,8 +289,8 @@ class LayerSuffix:
             for index, trace in enumerate(self._traces):
                 edit = edit_input if trace.at_input else edit_output
                 stack.enter_context(edit(trace.layer, partial(place, index)))
-                if not trace.at_input:  # for hooks that collect what the layers return
-                    stack.enter_context(edit(trace.layer, partial(show, index), first=True))
+                # For hooks of the model's own that collect what its layers take or return.
+                stack.enter_context(edit(trace.layer, partial(show, index), first=True))
             result: Tensor = self._forward_func(*tile(self._args))
         if any(times != 1 for times in fired):
             raise RuntimeError(
@@ -378,12 +378,13 @@ def watch(
         additional_forward_args = (additional_forward_args,)
     with torch.inference_mode(mode=False), torch.no_grad():
         args = detached_copy((*inputs, *(additional_forward_args or ())))
-        options = {"at_input": at_input, "move": move if len(layers) == 1 else None}
-        recorder = Recorder(forward_func, layers, **options)
+        move = move if len(layers) == 1 else None
+        watching = partial(Recorder, forward_func, layers, at_input=at_input, move=move)
+        recorder = watching()
         output = recorder.run(detached_copy(args))
         if not all(trace.complete for trace in recorder.traces):
             # A module calls the layer without owning it: which outputs to keep was not clear.
-            recorder = Recorder(forward_func, layers, keep_all=True, **options)
+            recorder = watching(keep_all=True)
             output = recorder.run(detached_copy(args))
     check_output(output, inputs)
     return args, output, recorder.traces

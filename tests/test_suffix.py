@@ -753,6 +753,27 @@ def test_hooks_of_the_user_still_act():
     torch.testing.assert_close(before_layer(before_layer.latent[0]), model(x))
 
 
+@pytest.mark.parametrize("at_input", [False, True])
+@pytest.mark.parametrize("move", [None, lambda latent: latent / 3])
+def test_hooks_that_collect_see_the_latent_in_place(move, at_input):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Identity(), nn.Linear(4, 2))
+    layer, seen = model[2], {}
+    if at_input:
+        layer.register_forward_pre_hook(lambda _m, args: seen.update(value=args[0]))
+    else:
+        layer.register_forward_hook(lambda _m, _a, output: seen.update(value=output))
+
+    def collecting(x):
+        return model(x) + seen["value"].square()[:, :2]
+
+    x = torch.randn(2, 3)
+    suffix = record(collecting, [layer], x, at_input=at_input, move=move)[0]
+    latent = suffix.latent[0]
+    news = [latent / 2, latent / 3, latent]
+    expected = torch.cat([model[3](new) + new.square()[:, :2] for new in news])
+    torch.testing.assert_close(suffix(torch.cat(news)), expected)
+
+
 def test_layer_called_by_a_module_that_does_not_own_it():
     inner = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
 
