@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -366,7 +366,6 @@ def watch(
     move: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[tuple[Any, ...], Tensor, list[LayerTrace]]:
     """Runs the model once, see :func:`record`; returns its arguments, its output and the traces."""
-    check_forward_func(forward_func)
     for layer in layers:
         if not isinstance(layer, nn.Module):
             raise TypeError(
@@ -376,7 +375,7 @@ def watch(
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     if additional_forward_args is not None and not isinstance(additional_forward_args, tuple):
         additional_forward_args = (additional_forward_args,)
-    with torch.inference_mode(mode=False), torch.no_grad():
+    with torch.inference_mode(mode=False), torch.no_grad(), advise_on_scores(forward_func):
         args = detached_copy((*inputs, *(additional_forward_args or ())))
         move = move if len(layers) == 1 else None
         watching = partial(Recorder, forward_func, layers, at_input=at_input, move=move)
@@ -404,13 +403,18 @@ def _changed(values: Tensor) -> Tensor:
     return changed
 
 
-def check_forward_func(forward_func: Callable[..., Any]) -> None:
-    """Raises TypeError for an image-text model as it is, which takes no images alone."""
-    if hasattr(forward_func, "get_image_features"):
+@contextmanager
+def advise_on_scores(forward_func: Callable[..., Any]) -> Iterator[None]:
+    """Says of an image-text model as it is, which does not run on images alone, what to do."""
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        if not hasattr(forward_func, "get_image_features"):
+            raise
         raise TypeError(
-            f"`forward_func` must return scores (B,) or (B, C), got a {type(forward_func).__name__}"
-            " as it is; wrap it in captum_mi.models.ImageTextSimilarity"
-        )
+            f"`forward_func` is a {type(forward_func).__name__} and does not run on these inputs"
+            f" ({error}); wrap it in captum_mi.models.ImageTextSimilarity"
+        ) from error
 
 
 def check_output(output: object, inputs: tuple[Tensor, ...]) -> None:
@@ -418,7 +422,8 @@ def check_output(output: object, inputs: tuple[Tensor, ...]) -> None:
     if not isinstance(output, Tensor):
         raise TypeError(
             f"`forward_func` must return a tensor (B,) or (B, C), got {type(output).__name__}; wrap"
-            " the model in a function that returns the tensor to explain"
+            " the model in a function that returns the tensor to explain, or an image-text model in"
+            " captum_mi.models.ImageTextSimilarity"
         )
     if not output.is_floating_point():
         raise TypeError(

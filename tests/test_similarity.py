@@ -267,7 +267,7 @@ def test_what_embeds_no_images_is_refused():
 def test_the_bare_model_is_refused_with_a_remedy():
     model, _ = build("clip")
     ids = torch.tensor([[1, 4, 10, 3]])
-    with pytest.raises(TypeError, match=r"got a CLIPModel as it is; .*ImageTextSimilarity"):
+    with pytest.raises(TypeError, match=r"got CLIPOutput; .* captum_mi.models.ImageTextSimilarity"):
         record(model, [blocks(model, "text")[0]], ids, (torch.randn(1, 3, 32, 32),))
 
 

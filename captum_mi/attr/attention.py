@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from captum_mi._attention import attention_probabilities
 from captum_mi._hooks import module_name
 from captum_mi._recorder import detached_copy, warn_if_training
-from captum_mi._suffix import check_forward_func, check_output
+from captum_mi._suffix import advise_on_scores, check_output
 from captum_mi.attr._degenerate import check_finite, warn_if_degenerate
 from captum_mi.attr._scores import target_scores
 
@@ -65,7 +65,6 @@ def attend(
             f"`layer` must be a module or a list of modules, got {type(layer).__name__}; take a"
             " module by its name with model.get_submodule(name)"
         )
-    check_forward_func(forward_func)
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     if additional_forward_args is not None and not isinstance(additional_forward_args, tuple):
         additional_forward_args = (additional_forward_args,)
@@ -73,7 +72,7 @@ def attend(
     for module in layer.modules():
         warn_if_training(module, forward_func)
     with torch.inference_mode(mode=False), torch.enable_grad():
-        with attention_probabilities(layer) as found:
+        with attention_probabilities(layer) as found, advise_on_scores(forward_func):
             output = forward_func(*detached_copy((*inputs, *(additional_forward_args or ()))))
         check_output(output, inputs)
         _check_attention(found, name, batch=len(output))
