@@ -320,6 +320,28 @@ def test_a_module_that_returns_its_argument_still_does():
     check(model, model.layer, (torch.randn(2, 3),))
 
 
+def test_what_a_record_cannot_see_is_said():
+    class Change(nn.Module):
+        def forward(self, *, x):
+            return x.mul_(2) + 0
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.change = nn.Linear(3, 4), Change()
+            self.layer, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            skip = self.first(x)
+            return self.head(self.layer(self.change(x=skip)).tanh() + skip)
+
+    model = Model()
+    suffix = record(model, [model.layer], torch.randn(2, 3))[0]
+    words = r"does not repeat .* changes in place .*keyword argument"
+    with pytest.raises(RuntimeError, match=words):
+        suffix(suffix.latent[0])
+
+
 def test_inputs_changed_in_place_are_changed_once_and_not_for_the_caller():
     layer = nn.Linear(3, 3)
 
