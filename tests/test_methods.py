@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 
 import captum.attr
 import pytest
@@ -86,6 +87,17 @@ def test_internal_batch_size_does_not_change_numbers(factory, clip, pixels):
     expected = factory(*clip).attribute(pixels, target=0)
     actual = factory(*clip).attribute(pixels, target=0, internal_batch_size=3)
     torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_two_threads_get_what_one_gets(factory, clip, pixels):
+    method = factory(*clip)
+    expected = method.attribute(pixels, target=0)
+    before = snapshot(clip[0])
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(method.attribute, pixels, target=0) for _ in range(6)]
+        for call in calls:
+            torch.testing.assert_close(call.result(), expected)
+    assert snapshot(clip[0]) == before
 
 
 def test_callers_without_gradients_get_the_same(factory, clip, pixels):
