@@ -56,6 +56,16 @@ def watch_calls(
 
 
 @contextmanager
+def edit_every_output(edit: Callable[[nn.Module, tuple[Any, ...], Any], Any]) -> Iterator[None]:
+    """Passes what every module returns through ``edit(module, args, output)``; None keeps it."""
+    handle = register_module_forward_hook(in_this_thread(edit))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def edit_output(
     layer: nn.Module, edit: Callable[[Any], Any], *, first: bool = False
 ) -> Iterator[None]:

@@ -92,7 +92,7 @@ class LayerTrace:
         Of a recurrent layer only the sequence is: its last states have other axes.
         """
         self.value = detached_copy(output)
-        self.positions = _nested.floating(output)
+        self.positions = _with_axes(_nested.floating(output), output)
         if isinstance(self.layer, nn.RNNBase):
             self.positions = self.positions[:1]
         return self._moved(output)
@@ -125,17 +125,19 @@ class LayerTrace:
         self.moved = moved
         return _nested.put(value, self.positions, (moved.clone(),))
 
-    def drop_constants(self, other: LayerTrace) -> None:
+    def drop_constants(self, other: LayerTrace, batch: int) -> None:
         """Takes for latent only what another run, on other inputs, has changed.
 
         A position bias, a rotary table or an open mask that a layer passes on is the same for all
-        inputs. If nothing has changed, all stays latent.
+        inputs, and so for all rows. If nothing has changed, all stays latent.
         """
         others = _nested.take(other.value, self.positions)
         changed = tuple(
             i
             for i, own, new in zip(self.positions, self.latent, others, strict=True)
-            if own.shape != new.shape or not torch.equal(own, new)
+            if own.shape != new.shape
+            or not torch.equal(own, new)
+            or (own.shape[:1] == (batch,) and not own.eq(own[:1]).all())
         )
         self.positions = changed or self.positions
 
@@ -230,6 +232,12 @@ class Recorder:
 
 
 _DROPPED = object()
+
+
+def _with_axes(positions: tuple[int, ...], value: Any) -> tuple[int, ...]:  # noqa: ANN401
+    """Leaves out single numbers, such as a loss, beside tensors that have rows."""
+    tensors = tuple(_nested.tensors(value))
+    return tuple(i for i in positions if tensors[i].ndim) or positions
 
 
 class _OpenCall:

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 from captum_mi import _nested
 from captum_mi._gradient import GradientError, check_gradient
-from captum_mi._hooks import edit_input, edit_output, module_name, override_forward
+from captum_mi._hooks import (
+    edit_every_output,
+    edit_input,
+    edit_output,
+    module_name,
+    override_forward,
+)
 from captum_mi._recorder import AS_WRITTEN, Call, LayerTrace, Recorder, detached_copy
 
 logger = logging.getLogger(__name__)
@@ -61,15 +67,16 @@ class LayerSuffix:
         if moved is not None:
             self._recorded = (moved[None] if self._packed[0] else moved,)
         self._repeats = False  # whether the recorded output was seen to come back
-        self._together: bool | None = False if any(self._packed) else None  # None: not yet known
+        self._together = not any(self._packed)  # whether copies may run together, as far as known
+        self._verified = 1  # how many copies have been seen to give together what each gives alone
 
     def __call__(self, *latent: Tensor) -> Tensor:
         """Returns the model's output for a latent in the layer's place.
 
-        The first calls check that the recorded latent brings the recorded output back, and that
-        copies give together what each gives alone. A call with the recorded latent among its inner
-        copies is its own check; with it at an end, the copy at the other end runs once more; before
-        other calls, and after one whose copies hardly differ, three copies run to be compared.
+        The first call checks that the recorded latent brings the recorded output back, and each
+        call of more copies than before that the first and the last give together what they give
+        alone. Where the recorded latent is none of the copies, or copies hardly differ, three that
+        do differ are compared as well.
 
         Args:
             *latent: one tensor for each of ``self.latent``, its shape but with (copies * B) rows:
@@ -86,10 +93,12 @@ class LayerSuffix:
             RuntimeError: if the model does not repeat its recorded run.
         """
         copies = self._copies(latent)
-        if copies > 1 and self._together is None:
-            output = self._judge(latent, copies)
+        if self._together and copies > self._verified:
+            output = self._run_and_verify(latent, copies)
             if output is not None:
                 return output
+            self._together = False
+            logger.info("rows depend on each other behind %s: one copy at a time", self.name)
         if not self._repeats:
             if copies == 1 and self._index_of_recorded(latent, 1) == 0:
                 return self._run_recorded(latent)
@@ -138,27 +147,32 @@ class LayerSuffix:
                 return index
         return None
 
-    def _judge(self, latent: tuple[Tensor, ...], copies: int) -> Tensor | None:
-        """Finds out whether copies may run together; returns the output if that has shown it."""
+    def _run_and_verify(self, latent: tuple[Tensor, ...], copies: int) -> Tensor | None:
+        """Runs copies together and compares the ends; returns None where they give else alone."""
         index = self._index_of_recorded(latent, copies)
-        output = None
-        if index is not None:
-            end = {0: copies - 1, copies - 1: 0}.get(index)
-            output = self._run_and_check(latent, index, alone=end)
-            self._together = output is not None
-        if index is None or (output is not None and not self._differ(output.detach(), copies)):
-            with torch.no_grad():
-                company = self._run_and_check(self._in_company(), index=1, alone=0)
-            self._together = company is not None
-        if not self._together:
-            logger.info("rows depend on each other behind %s: one copy at a time", self.name)
+        first_time = self._verified == 1
+        if first_time and index is None and not self._stands_company():
             return None
+        output = self._run_and_compare(latent, index, {0, copies - 1})
+        if output is None:
+            return None
+        if first_time and index is not None:
+            self._repeats = True
+            if not self._differ(output.detach(), copies) and not self._stands_company():
+                return None
+        self._verified = copies
         return output
+
+    @torch.no_grad()
+    def _stands_company(self) -> bool:
+        """Whether the recorded latent gives in company what was recorded; see there."""
+        self._repeats = self._run_and_compare(self._in_company(), 1, {0}) is not None
+        return self._repeats
 
     def _differ(self, output: Tensor, copies: int) -> bool:
         """Whether copies differ by enough for a check among them to tell something."""
         parts = torch.stack(output.nan_to_num(0.0, 0.0, 0.0).chunk(copies))
-        return bool((parts - parts[0]).abs().amax() > 100 * self._tolerance(output))
+        return bool(((parts - parts[0]).abs() > 100 * self._tolerance(output)).any())
 
     def _in_company(self) -> tuple[Tensor, ...]:
         """Puts the recorded latent between one far from it, larger, and one close to it.
@@ -183,19 +197,19 @@ class LayerSuffix:
         self._repeats = True
         return output
 
-    def _run_and_check(
-        self, latent: tuple[Tensor, ...], index: int, alone: int | None
+    def _run_and_compare(
+        self, latent: tuple[Tensor, ...], index: int | None, alone: set[int]
     ) -> Tensor | None:
-        """Runs copies together, and compares two of them with what they give alone.
+        """Runs copies together, and compares some of them with what they give alone.
 
         Args:
             latent: the copies.
-            index: which of them is the recorded latent.
-            alone: which of them runs once more, alone; None: none does.
+            index: which of them is the recorded latent, whose output is known; None: none is.
+            alone: which of them run once more, alone.
 
         Returns:
-            the output; None if the model cannot run the copies together, or one of the two gives
-            something else alone.
+            the output; None if the model cannot run the copies together, or one of those compared
+            gives something else alone.
         """
         copies = len(latent[0]) // self._batch
         try:
@@ -207,27 +221,32 @@ class LayerSuffix:
         if len(output) != copies * self._batch:
             return None
         parts = output.detach().chunk(copies)
-        if not self._close(parts[index], self.output):
+        if index is not None and not self._close(parts[index], self.output):
             return None
-        if alone is not None:
+        for other in alone - {index}:
             with torch.no_grad():
-                expected = self._run(tuple(tensor.chunk(copies)[alone] for tensor in latent), 1)
-            if not self._close(parts[alone], expected):
+                expected = self._run(tuple(tensor.chunk(copies)[other] for tensor in latent), 1)
+            if not self._close(parts[other], expected):
                 return None
-        self._repeats = True
         return output
 
     def _close(self, output: Tensor, expected: Tensor) -> bool:
-        """Whether two outputs are the same up to rounding."""
+        """Whether two outputs are the same up to rounding, column by column."""
         if output.shape != expected.shape:
             return False
-        tolerance = self._tolerance(expected)
-        return torch.allclose(output, expected, rtol=0.0, atol=tolerance, equal_nan=True)
+        same = (output - expected).abs() <= self._tolerance(expected)
+        same |= (output == expected) | (output.isnan() & expected.isnan())
+        return bool(same.all())
 
-    def _tolerance(self, output: Tensor) -> float:
-        """Rounding, which may be that of float32 inside a model of double precision."""
-        share: float = max(torch.finfo(output.dtype).eps ** 0.5, 1e-5)
-        return share * output.nan_to_num(0.0, 0.0, 0.0).abs().amax().item()
+    def _tolerance(self, output: Tensor) -> Tensor:
+        """Rounding of each column, which may be that of float32 inside double precision.
+
+        A column of small numbers has at least the rounding of the middle one.
+        """
+        share = max(torch.finfo(output.dtype).eps ** 0.5, 1e-5)
+        largest = output.nan_to_num(0.0, 0.0, 0.0).abs().amax(0, keepdim=True)
+        tolerance: Tensor = share * largest.clamp(min=largest.median().item())
+        return tolerance
 
     def _why_it_does_not_repeat(self) -> str:
         message = (
@@ -241,12 +260,17 @@ class LayerSuffix:
 
     def _run(self, latent: tuple[Tensor, ...], copies: int) -> Tensor:
         """Runs the model with the prefix replayed and the latent in place."""
-        placed = self.split(
-            [
-                tensor[0].to(own.dtype).clone() if packed else tensor.to(own.dtype).clone()
-                for tensor, own, packed in zip(latent, self.latent, self._packed, strict=True)
-            ]
-        )
+
+        def fresh() -> list[tuple[Tensor, ...]]:
+            return self.split(
+                [
+                    tensor[0].to(own.dtype).clone() if packed else tensor.to(own.dtype).clone()
+                    for tensor, own, packed in zip(latent, self.latent, self._packed, strict=True)
+                ]
+            )
+
+        placed = fresh()
+        versions = [[tensor._version for tensor in tensors] for tensors in placed]
         fired = [0] * len(self._traces)
         wants_gradient = torch.is_grad_enabled()
 
@@ -261,6 +285,8 @@ class LayerSuffix:
             fired[index] += 1
             if wants_gradient:
                 check_gradient(self.name)
+            if [tensor._version for tensor in placed[index]] != versions[index]:
+                placed[index] = fresh()[index]  # a hook of the model's own has changed it in place
             return show(index, value)
 
         def replay(calls: deque[Call], module: nn.Module) -> Callable[..., Any]:
@@ -319,8 +345,8 @@ def record(
 ) -> list[LayerSuffix]:
     """Runs the model once and returns the suffix behind each layer.
 
-    A layer of several floating-point tensors makes it run once more, on other inputs, which tells
-    what depends on them.
+    A layer of several floating-point tensors makes it run twice more, once on other inputs, which
+    tells what depends on them.
 
     Args:
         forward_func: the model, or any callable that runs it, with ``inputs`` and then
@@ -343,13 +369,14 @@ def record(
             infinity or has another first axis than the batch, if the model does not return one row
             per input row, or runs under DataParallel.
     """
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     run = {"additional_forward_args": additional_forward_args, "at_input": at_input}
     args, output, traces = watch(forward_func, layers, inputs, move=move, **run)
     if any(len(trace.positions) > 1 for trace in traces):
-        others = watch(forward_func, layers, _nested.map_tensors(_changed, inputs), **run)[2]
-        for trace, other in zip(traces, others, strict=True):
-            trace.drop_constants(other)
+        others = watch_elsewhere(forward_func, layers, inputs, **run)
+        # Again, for what the model keeps of its last run.
+        args, output, traces = watch(forward_func, layers, inputs, move=move, **run)
+        for trace, other in zip(traces, others or (), strict=others is not None):
+            trace.drop_constants(other, len(output))
     for trace in traces:
         _check_latent(trace.latent, module_name(forward_func, trace.layer), batch=len(output))
     groups = [traces] if jointly else [[trace] for trace in traces]
@@ -389,18 +416,50 @@ def watch(
     return args, output, recorder.traces
 
 
-def _changed(values: Tensor) -> Tensor:
-    """Returns other inputs of the same kind: every number moved, two ids of each row exchanged."""
-    if values.is_floating_point():
-        ramp = torch.arange(1, values.numel() + 1, device=values.device) / values.numel()
-        return values + ramp.reshape(values.shape).to(values.dtype)
-    changed = values.clone()
-    for row in changed.reshape(-1, changed.shape[-1]) if changed.ndim > 1 else ():
-        places = (row[1:] != row[:-1]).nonzero()
-        if len(places):  # the last two neighbors that differ: what stands before may be a layout
-            last = int(places[-1])
-            row[[last, last + 1]] = row[[last + 1, last]]
-    return changed
+def watch_elsewhere(
+    forward_func: Callable[..., Any],
+    layers: Sequence[nn.Module],
+    inputs: Tensor | tuple[Tensor, ...],
+    **run: Any,  # noqa: ANN401
+) -> list[LayerTrace] | None:
+    """Watches the model on other inputs, to tell what in a layer depends on them.
+
+    Every number is brought nearer to zero, by another share, and so is the embedding of every id,
+    which itself stays what the model takes for one. Masks stay.
+
+    Returns:
+        the traces; None if an input could not be changed, or the model does not run on others.
+    """
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    changed = tuple(_shrink(each) if each.is_floating_point() else each for each in inputs)
+    for own, other in zip(inputs, changed, strict=True):
+        if own.is_floating_point() and (own == other).flatten(1).all(1).any():
+            return None
+    ids = [each for each in inputs if not each.is_floating_point()]
+    embedded: set[int] = set()
+
+    def shrink_embedding(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:  # noqa: ANN401
+        if not isinstance(module, nn.Embedding) or not args:
+            return None
+        for i, each in enumerate(ids):
+            if torch.equal(args[0].flatten(), each.flatten()):
+                embedded.add(i)
+                return _shrink(output)
+        return None
+
+    try:
+        with edit_every_output(shrink_embedding):
+            traces = watch(forward_func, layers, changed, **run)[2]
+    except Exception:  # what was changed may be no input of this model
+        return None
+    masks = {i for i, each in enumerate(ids) if each.bool().to(each.dtype).equal(each)}
+    return traces if embedded | masks == set(range(len(ids))) else None
+
+
+def _shrink(values: Tensor) -> Tensor:
+    """Brings numbers nearer to zero, each by another share."""
+    share = torch.arange(1, values.numel() + 1, device=values.device) / (2 * values.numel())
+    return values * (1 - share.reshape(values.shape)).to(values.dtype)
 
 
 @contextmanager

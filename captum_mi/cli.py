@@ -698,7 +698,8 @@ def _image_and_texts(options: argparse.Namespace) -> tuple[Any, list[str], str]:
     for text in options.texts:
         if not text.strip():
             raise ValueError(f"a text must not be empty, got {text!r}")
-        if Path(text).suffix.lower() in Image.registered_extensions():
+        is_a_word = len(text.split()) == 1
+        if is_a_word and Path(text).suffix.lower() in Image.registered_extensions():
             raise ValueError(
                 f"{text!r} is the name of an image, not a text; one call explains one image, the"
                 " first argument, with one or more texts"

@@ -240,21 +240,27 @@ def image_seen(pixels: Tensor, processor: Any) -> Tensor:  # noqa: ANN401
         (H, W, 3) in [0, 1].
 
     Raises:
+        TypeError: if these are no pixels, or no image processor.
         ValueError: if there is not one image.
 
     Example:
         >>> image_seen(pixels, processor).shape
         torch.Size([64, 64, 3])
     """
+    image_processor = getattr(processor, "image_processor", processor)
+    if not isinstance(pixels, Tensor) or not hasattr(image_processor, "do_normalize"):
+        raise TypeError(
+            "`pixels` must be the tensor that the image processor `processor` made, its"
+            f" 'pixel_values', got {type(pixels).__name__} and {type(processor).__name__}"
+        )
     image = pixels[0] if pixels.ndim == 4 and len(pixels) == 1 else pixels
     if image.ndim != 3 or len(image) != 3:
         raise ValueError(
             "`pixels` must be one image (1, 3, H, W) or (3, H, W), got shape"
             f" {tuple(pixels.shape)}; give pixels[i]"
         )
-    image_processor = getattr(processor, "image_processor", processor)
     image = image.detach().float().cpu()
-    if getattr(image_processor, "do_normalize", False):
+    if image_processor.do_normalize:
         mean = torch.tensor(image_processor.image_mean)[:, None, None]
         std = torch.tensor(image_processor.image_std)[:, None, None]
         image = image * std + mean
@@ -498,8 +504,9 @@ def _grid(
         return TokenGrid(prefix, rows, columns, 0)
     if model is None or grid is not None:
         raise ValueError(
-            f"`attribution` of {tokens} tokens needs either `model`, whose patch size decides where"
-            " they lie on the image, or `grid`, the rows and columns of its patches"
+            f"`attribution` of {tokens} tokens needs `model`, whose patch size decides where they"
+            " lie on the image, or `grid`, the rows and columns of its patches; one of the two, got"
+            f" {'none' if grid is None else 'both'}"
         )
     return token_grid(tokens, size, patch_size(model), prefix_tokens(model))
 

@@ -89,7 +89,7 @@ def test_a_photograph_that_fits_by_chance_is_refused():
 def test_a_token_layer_needs_the_model_or_the_grid():
     model, attribution = vision_transformer(), torch.randn(1, 65, 4)
     for options in ({}, {"model": model, "grid": (8, 8)}):
-        with pytest.raises(ValueError, match=r"65 tokens needs either `model`.* or `grid`"):
+        with pytest.raises(ValueError, match=r"65 tokens needs `model`.* or `grid`"):
             image_map(attribution, (64, 64), **options)
 
 
@@ -313,6 +313,7 @@ def test_a_processor_that_pads_is_refused():
         tensor = torch.from_numpy(padded).permute(2, 0, 1)[None] / 255
         return {"pixel_values": tensor}
 
+    processor.do_normalize = False
     with pytest.raises(ValueError, match="does more than resize and crop"):
         on_original(torch.zeros(1, 1, 120, 120), photograph(60, 120), processor)
 
@@ -432,3 +433,16 @@ def test_bits_of_an_image_that_the_patches_do_not_cover_sum_to_the_total():
     bits = bits_per_pixel(nats, (250, 250), model=vision_transformer(16))
     assert bits.sum().item() == pytest.approx(225 * 4 / math.log(2), rel=1e-5)
     assert bits[0, 0, 0, 0].item() == pytest.approx(4 / math.log(2) / 16**2, rel=1e-5)
+
+
+def test_only_an_image_processor_says_what_the_model_saw(embedded):
+    clip, processor = embedded
+    x = torch.rand(1, 3, 64, 64)
+    for pixels, given in ((x, clip), (x, processor.tokenizer), (x.numpy(), processor)):
+        with pytest.raises(TypeError, match=r"`pixels` must be the tensor .*image processor"):
+            image_seen(pixels, given)
+
+
+def test_the_model_and_the_grid_are_not_both_given():
+    with pytest.raises(ValueError, match=r"one of the two, got both"):
+        image_map(torch.ones(1, 31, 4), (40, 53), model=vision_transformer(), grid=(5, 6))

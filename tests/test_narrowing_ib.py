@@ -504,14 +504,14 @@ def test_captums_convergence_delta_needs_the_input_that_the_path_starts_at():
 
 @pytest.mark.parametrize("n_steps", [2, 5, 10])
 @pytest.mark.parametrize("delta", [False, True])
-def test_the_checks_of_the_record_cost_no_pass_of_their_own(n_steps, delta):
+def test_the_check_of_the_steps_costs_one_pass(n_steps, delta):
     runs = Counter()
     model, x = mlp(), torch.randn(2, 4).double()
     model[4].register_forward_hook(lambda _m, _a, output: runs.update([len(output)]))
     NarrowingIB(model, model[1]).attribute(
         x, target=0, n_steps=n_steps, return_convergence_delta=delta
     )
-    alone = 1 + 2 * delta + (n_steps == 2)  # of two points none lies inside the path
+    alone = 2 + 2 * delta  # the record, at the first point of the path, and the last point
     assert runs == Counter({2: alone, 2 * n_steps: 1})
 
 

@@ -387,3 +387,20 @@ def test_each_towers_default_leaves_three_of_its_own_blocks(embedded):
     assert hidden_states(model) == (3, 1)
     assert hidden_states(model, (None, 2)) == (3, 2)
     assert hidden_states(model, (5, None)) == (5, 1)
+
+
+def test_every_method_says_what_it_takes():
+    from captum_mi.attr import RISE, TokenGradCam
+
+    model, processor = build("clip")
+    similarity = ImageTextSimilarity(model, processor, TEXTS)
+    given = processor.image_processor(images=[torch.rand(3, 32, 32)], return_tensors="pt")
+    layer = blocks(model, "image")[1]
+    with pytest.raises(TypeError, match=r"pixel_values"):
+        TokenGradCam(similarity, layer).attribute(given, target=0)
+    with pytest.raises(TypeError, match=r"`inputs`.*got BatchFeature.*pixel_values"):
+        RISE(similarity).attribute(given, target=0)
+    with pytest.raises(TypeError, match=r"`inputs`.*got torch.uint8.*processor"):
+        RISE(similarity).attribute(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), target=0)
+    with pytest.raises(TypeError, match=r"`forward_func` is a CLIPModel.*ImageTextSimilarity"):
+        RISE(model).attribute(torch.rand(1, 3, 32, 32), target=0)

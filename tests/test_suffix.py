@@ -495,6 +495,145 @@ def test_a_weak_dependence_between_rows_is_noticed(share):
     assert not suffix._together
 
 
+@pytest.mark.parametrize("fill", [-1e4, -1e9, -torch.inf])
+def test_a_huge_column_hides_no_dependence(fill):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5))
+    masked = torch.tensor([False, False, False, False, True])
+
+    def scaled(x):
+        hidden = model[:2](x)
+        return model[2](hidden / hidden.abs().max()).masked_fill(masked, fill)
+
+    x = torch.randn(2, 3)
+    suffix = record(scaled, [model[1]], x)[0]
+    news = [suffix.latent[0] * scale for scale in (0.5, 1.0, 2.0)]
+    expected = torch.cat([replaced(scaled, model[1], (x,), new) for new in news])
+    torch.testing.assert_close(suffix(torch.cat(news)), expected)
+
+
+class Capacity(nn.Module):
+    """Keeps as many of the batch's tokens as there is room for, as mixtures of experts do."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room = room
+        self.layer, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        hidden = self.layer(x).tanh()
+        kept = torch.arange(hidden.shape[:2].numel()) < self.room
+        return self.head(hidden * kept.reshape(*hidden.shape[:2], 1)).mean(1)
+
+
+@pytest.mark.parametrize("room", [8, 12, 25])
+def test_room_for_few_copies_is_noticed_when_more_come(room):
+    model, x = Capacity(room), torch.randn(1, 5, 3)
+    suffix = record(model, [model.layer], x)[0]
+    for copies in (2, 3, 6):
+        news = [suffix.latent[0] * (1 + i) / copies for i in range(copies)]
+        expected = torch.cat([replaced(model, model.layer, (x,), new) for new in news])
+        torch.testing.assert_close(suffix(torch.cat(news)), expected)
+    assert not suffix._together
+
+
+def test_a_branch_on_the_batch_is_noticed_at_the_end_that_takes_the_other():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Identity(), nn.Linear(4, 2))
+    x = torch.randn(1, 3)
+    threshold = model[0](x).abs().mean().item() / 2
+
+    def branching(x):
+        hidden = model[:2](x)
+        return model[2](hidden if hidden.abs().mean() > threshold else hidden.square())
+
+    suffix = record(branching, [model[1]], x, move=lambda latent: latent / 10)[0]
+    news = [suffix.latent[0] * scale for scale in (0.1, 0.6, 1.0)]
+    expected = torch.cat([replaced(branching, model[1], (x,), new) for new in news])
+    torch.testing.assert_close(suffix(torch.cat(news)), expected)
+
+
+@pytest.mark.parametrize("at_input", [False, True])
+def test_hooks_of_the_layer_may_change_it_in_place(at_input):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Identity(), nn.Linear(4, 2))
+    if at_input:
+        model[1].register_forward_pre_hook(lambda _m, args: (args[0].mul_(1.5),))
+    else:
+        model[1].register_forward_hook(lambda _m, _a, output: output.mul_(1.5))
+    x = torch.randn(1, 1, 3)[0]
+    suffix = record(model, [model[1]], x, at_input=at_input)[0]
+    latent = suffix.latent[0]
+    torch.testing.assert_close(latent, 1.5 * model[0](x).detach())
+    torch.testing.assert_close(suffix(latent / 2), model[2](latent / 2))
+
+
+class Towers(nn.Module):
+    """A layer of two tensors, of numbers and of an id."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers, self.users = nn.Linear(3, 4), nn.Embedding(9, 4)
+
+    def forward(self, x, user):
+        return self.numbers(x), self.users(user.long().flatten())
+
+
+class Fields(nn.Module):
+    """A layer of two embeddings, of columns that do not share their values."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Embedding(1000, 4), nn.Embedding(3, 4)
+
+    def forward(self, columns):
+        return self.first(columns[:, 0].long()), self.second(columns[:, 1].long())
+
+
+IDS = torch.tensor([[500, 1], [7, 2]])
+TWO_TENSORS = {
+    "ids": (Towers, (torch.randn(2, 3), torch.tensor([1, 2]))),
+    "equal ids": (Towers, (torch.randn(2, 3), torch.tensor([[1], [1]]))),
+    "numbers for ids": (Towers, (torch.randn(2, 3), torch.tensor([[2.0], [8.0]]))),
+    "black": (Towers, (torch.zeros(2, 3), torch.tensor([1, 2]))),
+    "columns": (Fields, (IDS,)),
+    "columns of numbers": (Fields, (IDS.float(),)),
+}
+
+
+@pytest.mark.parametrize("kind", TWO_TENSORS)
+def test_tensors_that_depend_on_the_inputs_stay_latent(kind):
+    make, inputs = TWO_TENSORS[kind]
+    layer, head = make(), nn.Linear(8, 2)
+    suffix = record(lambda *given: head(torch.cat(layer(*given), 1).tanh()), [layer], inputs)[0]
+    assert [tensor.shape for tensor in suffix.latent] == [(2, 4)] * 2
+
+
+def test_what_a_module_keeps_is_that_of_the_inputs_beside_two_tensors():
+    first, layer, head = nn.Linear(3, 4), nn.Identity(), nn.Linear(4, 2)
+    kept = {}
+    first.register_forward_hook(lambda _m, _a, output: kept.update(last=output))
+
+    def model(x):
+        hidden = first(x)
+        one, other = layer((hidden.tanh(), hidden.sin()))
+        return head(one + other) * kept["last"][:, :1]
+
+    x = torch.randn(2, 3)
+    suffix = record(model, [layer], x)[0]
+    expected = head(sum(suffix.latent) / 2) * first(x)[:, :1]
+    torch.testing.assert_close(suffix(*(part / 2 for part in suffix.latent)), expected)
+
+
+def test_a_single_number_beside_the_rows_is_no_latent():
+    first, layer, head = nn.Linear(3, 4), nn.Identity(), nn.Linear(4, 2)
+
+    def model(x):
+        hidden, loss = layer((first(x), first(x).mean()))
+        return head(hidden) + 0 * loss
+
+    for batch in (1, 3):
+        suffix = record(model, [layer], torch.randn(batch, 3))[0]
+        assert [tensor.shape for tensor in suffix.latent] == [(batch, 4)]
+
+
 def test_the_given_latent_is_left_as_it_is():
     model = nn.Sequential(nn.Linear(3, 4), nn.Identity(), nn.ReLU(inplace=True), nn.Linear(4, 2))
     suffix = record(model, [model[1]], torch.randn(2, 3))[0]
@@ -655,6 +794,9 @@ def test_a_moved_record_is_checked_by_the_call_that_holds_it():
     runs.clear()
     scales = (0.25, 0.5, 0.75, 1.0)
     actual = suffix(torch.cat([z * scale for scale in scales]))
+    assert runs["head"] == 3  # together, and either end alone
+    runs.clear()
+    suffix(torch.cat([z * scale for scale in scales]))
     assert runs["head"] == 1
     expected = torch.cat([model[2](z * scale) for scale in scales])
     torch.testing.assert_close(actual, expected)

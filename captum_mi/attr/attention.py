@@ -138,7 +138,8 @@ class AttentionAttribution(LayerAttribution):  # type: ignore[misc]
 
         Raises:
             ValueError: if there is no self-attention in the layer, or a NaN turns up.
-            AssertionError: if ``target`` does not fit the output (as Captum raises).
+            AssertionError, IndexError, RuntimeError: if ``target`` does not fit the output, as
+                Captum raises.
         """
         several = isinstance(self.layer, list)
         results = []

@@ -81,7 +81,8 @@ class FastIG(LayerAttribution):  # type: ignore[misc]
 
         Raises:
             ValueError: if the layer does not fire exactly once, or a NaN turns up.
-            AssertionError: if ``target`` does not fit the output (as Captum raises).
+            AssertionError, IndexError, RuntimeError: if ``target`` does not fit the output, as
+                Captum raises.
         """
 
         def explain(suffix: LayerSuffix) -> tuple[Tensor, ...]:

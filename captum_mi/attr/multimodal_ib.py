@@ -195,7 +195,8 @@ class MultimodalIB(LayerAttribution):  # type: ignore[misc]
         Raises:
             ValueError: if an argument is out of range, the statistics are those of another shape,
                 the layer does not fire exactly once, or a NaN turns up.
-            AssertionError: if ``target`` does not fit the output (as Captum raises).
+            AssertionError, IndexError, RuntimeError: if ``target`` does not fit the output, as
+                Captum raises.
         """
         check_positive("n_steps", n_steps)
         check_positive("n_samples", n_samples)

@@ -44,7 +44,7 @@ class NarrowingIB(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         forward_func: the model, or any callable that runs it and returns (B,) or (B, C).
         layer: the layer, or a list of layers; each of a list is narrowed on its own, the others
             untouched (with ``baselines`` all at once, as Captum does).
-        device_ids: as in Captum; models under ``DataParallel`` are refused.
+        device_ids: as in Captum; models under ``DataParallel`` on several devices are refused.
         multiply_by_inputs: multiply the mean gradient by z - start; False returns the gradient.
 
     Source: Zhu et al., "Narrowing Information Bottleneck Theory for Multimodal Image-Text
@@ -130,7 +130,8 @@ class NarrowingIB(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         Raises:
             ValueError: if an argument is out of range, both baselines are given, the layer does not
                 fire exactly once, or a NaN turns up in the layer or in its gradient.
-            AssertionError: if ``target`` does not fit the output (as Captum raises).
+            AssertionError, IndexError, RuntimeError: if ``target`` does not fit the output, as
+                Captum raises.
         """
         _check_quadrature(method, n_steps)
         if internal_batch_size is not None:
@@ -154,7 +155,7 @@ class NarrowingIB(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             starts = [suffixes[0].latent_in(start_traces)]
         else:
             if layer_baselines is None:
-                run["move"] = _inner_point(method, n_steps)
+                run["move"] = _first_point(method, n_steps)
             suffixes = record(self.forward_func, layers, inputs, **run)
             starts = self._starts(suffixes, layer_baselines)
         target_scores(suffixes[0].output, target)
@@ -256,10 +257,10 @@ def _check_quadrature(method: str, n_steps: int) -> None:
         )
 
 
-def _inner_point(method: str, n_steps: int) -> Callable[[Tensor], Tensor]:
-    """Returns what moves a latent to a point of its path from zero, neither the first nor last."""
+def _first_point(method: str, n_steps: int) -> Callable[[Tensor], Tensor]:
+    """Returns what moves a latent to the first point of its path from zero."""
     _, alphas = approximation_parameters(method)
-    alpha = alphas(n_steps)[n_steps // 2]
+    alpha = alphas(n_steps)[0]
     return lambda latent: alpha * _nested.at_least_single(latent)
 
 

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from captum_mi._checks import check_positive
 from captum_mi._nested import at_least_single
-from captum_mi._suffix import LayerSuffix
+from captum_mi._suffix import LayerSuffix, advise_on_scores
 from captum_mi.attr._channels import channel_axis
 from captum_mi.attr._layers import explain_layers
 from captum_mi.attr._masks import Masks
@@ -106,7 +106,8 @@ class LayerRISE(LayerAttribution, PerturbationAttribution):  # type: ignore[misc
         Raises:
             ValueError: if an argument is out of range, ``keep`` does not fit, it cannot be told
                 where the channels are, the layer does not fire exactly once, or a NaN turns up.
-            AssertionError: if ``target`` does not fit the output (as Captum raises).
+            AssertionError, IndexError, RuntimeError: if ``target`` does not fit the output, as
+                Captum raises.
         """
         check_positive("n_masks", n_masks)
         check_positive("cells", cells)
@@ -243,27 +244,29 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]
             TypeError: if an input is not floating-point.
             ValueError: if an argument is out of range, ``keep`` does not fit, the inputs differ in
                 their number of rows, or a NaN turns up.
-            AssertionError: if ``target`` does not fit the output (as Captum raises).
+            AssertionError, IndexError, RuntimeError: if ``target`` does not fit the output, as
+                Captum raises.
         """
         given = inputs if isinstance(inputs, tuple) else (inputs,)
         _check_inputs(given)
         model = _WithEntry(self.forward_func, len(given))
         method = LayerRISE(model, model.inputs)
-        found = method.attribute.__wrapped__(
-            method,
-            given,
-            target,
-            additional_forward_args,
-            n_masks=n_masks,
-            cells=cells,
-            probability=probability,
-            keep=keep,
-            center=center,
-            channels_last=channels_last,
-            internal_batch_size=internal_batch_size,
-            seed=seed,
-            show_progress=show_progress,
-        )
+        with advise_on_scores(self.forward_func):
+            found = method.attribute.__wrapped__(
+                method,
+                given,
+                target,
+                additional_forward_args,
+                n_masks=n_masks,
+                cells=cells,
+                probability=probability,
+                keep=keep,
+                center=center,
+                channels_last=channels_last,
+                internal_batch_size=internal_batch_size,
+                seed=seed,
+                show_progress=show_progress,
+            )
         maps = found if isinstance(found, tuple) else (found,)
         return _format_output(isinstance(inputs, tuple), maps)
 
@@ -292,11 +295,16 @@ class _WithEntry(nn.Module):
 def _check_inputs(inputs: tuple[Tensor, ...]) -> None:
     """Refuses inputs that cannot be masked together."""
     for given in inputs:
-        if not isinstance(given, Tensor) or not given.is_floating_point():
-            kind = given.dtype if isinstance(given, Tensor) else type(given).__name__
+        if not isinstance(given, Tensor):
             raise TypeError(
-                f"`inputs` must be floating-point tensors to be masked, got {kind}; explain the"
-                " token embedding with LayerRISE, or pass them as `additional_forward_args`"
+                f"`inputs` must be floating-point tensors to be masked, got {type(given).__name__};"
+                " of an image, give processor(images=[image], return_tensors='pt')['pixel_values']"
+            )
+        if not given.is_floating_point():
+            raise TypeError(
+                f"`inputs` must be floating-point tensors to be masked, got {given.dtype}; scale an"
+                " image as the model's processor does, explain the token embedding of ids with"
+                " LayerRISE, or pass them as `additional_forward_args`"
             )
         if not given.isfinite().all():
             raise ValueError("`inputs` holds NaN or infinity; check the inputs")

@@ -112,10 +112,12 @@ class TokenGradCam(LayerAttribution):  # type: ignore[misc]
         Raises:
             ValueError: if the layer has no places beside its channels, it cannot be told which are
                 which, the layer does not fire exactly once, or a NaN turns up.
-            AssertionError: if ``target`` does not fit the output (as Captum raises).
+            AssertionError, IndexError, RuntimeError: if ``target`` does not fit the output, as
+                Captum raises.
         """
         given = inputs if isinstance(inputs, tuple) else (inputs,)
-        size = given[0].shape[-2:] if len(given) == 1 and given[0].ndim == 4 else None
+        image = given[0] if len(given) == 1 and isinstance(given[0], Tensor) else None
+        size = image.shape[-2:] if image is not None and image.ndim == 4 else None
         layers = iter(self.layer if isinstance(self.layer, list) else [self.layer])
         options = {"materialize_grads": True} | (grad_kwargs or {})
 
