@@ -495,6 +495,22 @@ def test_a_weak_dependence_between_rows_is_noticed(share):
     assert not suffix._together
 
 
+@pytest.mark.parametrize("first", [(1.0, 1.0), (1.0 + 1e-6, 1.0 + 2e-6)])
+def test_copies_that_are_alike_prove_nothing(first):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5))
+
+    def centered(x):
+        hidden = model[:2](x)
+        return model[2](hidden - hidden.mean(0) / 2)
+
+    x = torch.randn(1, 3)
+    suffix = record(centered, [model[1]], x)[0]
+    for scales in (first, (0.5, 2.0)):
+        news = [suffix.latent[0] * scale for scale in scales]
+        expected = torch.cat([replaced(centered, model[1], (x,), new) for new in news])
+        torch.testing.assert_close(suffix(torch.cat(news)), expected)
+
+
 @pytest.mark.parametrize("fill", [-1e4, -1e9, -torch.inf])
 def test_a_huge_column_hides_no_dependence(fill):
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5))
@@ -606,15 +622,21 @@ def test_tensors_that_depend_on_the_inputs_stay_latent(kind):
     assert [tensor.shape for tensor in suffix.latent] == [(2, 4)] * 2
 
 
+class Keeping(nn.Linear):
+    """Keeps its last output, which the model uses later."""
+
+    def forward(self, x):
+        self.last = super().forward(x)
+        return self.last.clone()
+
+
 def test_what_a_module_keeps_is_that_of_the_inputs_beside_two_tensors():
-    first, layer, head = nn.Linear(3, 4), nn.Identity(), nn.Linear(4, 2)
-    kept = {}
-    first.register_forward_hook(lambda _m, _a, output: kept.update(last=output))
+    first, layer, head = Keeping(3, 4), nn.Identity(), nn.Linear(4, 2)
 
     def model(x):
         hidden = first(x)
         one, other = layer((hidden.tanh(), hidden.sin()))
-        return head(one + other) * kept["last"][:, :1]
+        return head(one + other) * first.last[:, :1]
 
     x = torch.randn(2, 3)
     suffix = record(model, [layer], x)[0]
