@@ -603,6 +603,13 @@ class Fields(nn.Module):
         return self.first(columns[:, 0].long()), self.second(columns[:, 1].long())
 
 
+class Mixed(Towers):
+    """A layer of two tensors, of numbers and of one column of ids."""
+
+    def forward(self, x, columns):
+        return super().forward(x, columns[:, 0])
+
+
 IDS = torch.tensor([[500, 1], [7, 2]])
 TWO_TENSORS = {
     "ids": (Towers, (torch.randn(2, 3), torch.tensor([1, 2]))),
@@ -610,6 +617,7 @@ TWO_TENSORS = {
     "numbers for ids": (Towers, (torch.randn(2, 3), torch.tensor([[2.0], [8.0]]))),
     "black": (Towers, (torch.zeros(2, 3), torch.tensor([1, 2]))),
     "columns": (Fields, (IDS,)),
+    "a column of equal ids": (Mixed, (torch.randn(2, 3), torch.tensor([[1, 5], [1, 7]]))),
     "columns of numbers": (Fields, (IDS.float(),)),
 }
 
