@@ -610,6 +610,26 @@ class Mixed(Towers):
         return super().forward(x, columns[:, 0])
 
 
+class Gated(nn.Module):
+    """A layer of hidden states and of a hard gate, which small changes leave as it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.numbers(x), (x > 0).float()
+
+
+class Whole(Towers):
+    """A layer that takes whole numbers alone."""
+
+    def forward(self, x, user):
+        if (x != x.round()).any():
+            raise ValueError("not whole")
+        return super().forward(x, user)
+
+
 IDS = torch.tensor([[500, 1], [7, 2]])
 TWO_TENSORS = {
     "ids": (Towers, (torch.randn(2, 3), torch.tensor([1, 2]))),
@@ -617,6 +637,8 @@ TWO_TENSORS = {
     "numbers for ids": (Towers, (torch.randn(2, 3), torch.tensor([[2.0], [8.0]]))),
     "black": (Towers, (torch.zeros(2, 3), torch.tensor([1, 2]))),
     "columns": (Fields, (IDS,)),
+    "gate": (Gated, (torch.tensor([[1.0, -1.0, 2.0, 3.0], [1.0, 1.0, -2.0, 3.0]]),)),
+    "whole numbers": (Whole, (torch.ones(2, 3), torch.tensor([1, 2]))),
     "a column of equal ids": (Mixed, (torch.randn(2, 3), torch.tensor([[1, 5], [1, 7]]))),
     "columns of numbers": (Fields, (IDS.float(),)),
 }
@@ -648,8 +670,9 @@ def test_what_a_module_keeps_is_that_of_the_inputs_beside_two_tensors():
 
     x = torch.randn(2, 3)
     suffix = record(model, [layer], x)[0]
+    actual = suffix(*(part / 2 for part in suffix.latent))
     expected = head(sum(suffix.latent) / 2) * first(x)[:, :1]
-    torch.testing.assert_close(suffix(*(part / 2 for part in suffix.latent)), expected)
+    torch.testing.assert_close(actual, expected)
 
 
 def test_a_single_number_beside_the_rows_is_no_latent():
