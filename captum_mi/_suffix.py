@@ -433,7 +433,8 @@ def watch_elsewhere(
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     changed = tuple(_shrink(each) if each.is_floating_point() else each for each in inputs)
     for own, other in zip(inputs, changed, strict=True):
-        if own.is_floating_point() and (own == other).flatten(1).all(1).any():
+        same = (own == other).reshape(own.shape[0] if own.ndim else 1, -1).all(1)
+        if own.is_floating_point() and same.any():
             return None
     ids = [each for each in inputs if not each.is_floating_point()]
     embedded: set[int] = set()

@@ -638,6 +638,7 @@ TWO_TENSORS = {
     "black": (Towers, (torch.zeros(2, 3), torch.tensor([1, 2]))),
     "columns": (Fields, (IDS,)),
     "gate": (Gated, (torch.tensor([[1.0, -1.0, 2.0, 3.0], [1.0, 1.0, -2.0, 3.0]]),)),
+    "one number a row": (Towers, (torch.randn(2, 3), torch.tensor([2.0, 8.0]))),
     "whole numbers": (Whole, (torch.ones(2, 3), torch.tensor([1, 2]))),
     "a column of equal ids": (Mixed, (torch.randn(2, 3), torch.tensor([[1, 5], [1, 7]]))),
     "columns of numbers": (Fields, (IDS.float(),)),
