@@ -147,7 +147,7 @@ def attribute_image(
     /,
     *,
     state: int,
-    **options: Any,  # noqa: ANN401
+    **options: Any,
 ) -> Tensor:
     """Attributes the similarity to the image, at the place that the method is made for.
 
@@ -191,7 +191,7 @@ def attribute_text(
     /,
     *,
     state: int,
-    **options: Any,  # noqa: ANN401
+    **options: Any,
 ) -> Tensor:
     """Attributes the similarity to the tokens of texts, at the place the method is made for.
 

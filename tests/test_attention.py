@@ -10,7 +10,7 @@ from families import build
 from torch import nn
 from torch.nn import functional
 
-from captum_mi._attention import _attend, attention_probabilities
+from captum_mi._intervention.attention import _attend, attention_probabilities
 from captum_mi.attr import AttentionSaliency, GenericAttention
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
 

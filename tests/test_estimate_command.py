@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from captum_mi.cli import main
+from captum_mi.cli._variables import read_variables
 from captum_mi.datasets import CorrelatedNormals, GaussianBumps
-from captum_mi.datasets.arrays import read_variables
 from captum_mi.estimators import KSG, PCA, Compressed, WeightedKozachenkoLeonenko
 
 

@@ -17,15 +17,15 @@ from families import build
 from PIL import Image
 from scipy.stats import sem
 
+from captum_mi._records import RecordWriter, read_records
 from captum_mi.attr import METHODS
-from captum_mi.benchmarks.evaluation import Evaluation, evaluate
-from captum_mi.benchmarks.passes import count_passes
-from captum_mi.benchmarks.published import headline, published
-from captum_mi.benchmarks.records import RecordWriter, read_records
-from captum_mi.benchmarks.report import advantage, comparisons, summarise, sweep_plot, table
-from captum_mi.benchmarks.rows import CONTROLS, Row, sweep_rows, table_rows
 from captum_mi.cli import main
 from captum_mi.datasets import Pair, scene_pairs
+from captum_mi.evaluation.passes import count_passes
+from captum_mi.evaluation.published import headline, published
+from captum_mi.evaluation.report import advantage, comparisons, summarise, sweep_plot, table
+from captum_mi.evaluation.rows import CONTROLS, Row, sweep_rows, table_rows
+from captum_mi.evaluation.run import Evaluation, evaluate
 from captum_mi.explanation import attribute_image, attribute_text
 from captum_mi.maps import image_map, min_max
 from captum_mi.models import ImageTextSimilarity

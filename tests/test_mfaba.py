@@ -5,7 +5,7 @@ import torch
 from families import build
 from torch import nn
 
-from captum_mi._suffix import record
+from captum_mi._intervention.suffix import record
 from captum_mi.attr import MFABA
 from captum_mi.models import ImageTextSimilarity, blocks
 

@@ -12,11 +12,11 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from captum_mi import MultimodalIB
-from captum_mi._suffix import record
+from captum_mi._intervention.suffix import record
 from captum_mi.attr import LayerStatistics
 from captum_mi.attr.multimodal_ib import Bottleneck, _optimise, _Scores
-from captum_mi.benchmarks.rows import BETAS
 from captum_mi.datasets import Scenes
+from captum_mi.evaluation.rows import BETAS
 from captum_mi.maps import bits_per_pixel
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
 

@@ -5,7 +5,7 @@ import torch
 from families import CONTEXT, FAMILIES, LEGACY_VOCABULARY, build, tokenizer
 from torch.nn.functional import normalize
 
-from captum_mi._suffix import record
+from captum_mi._intervention.suffix import record
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, load_clip, tokenize
 from captum_mi.models.clip import default_hidden_state, hidden_state, hidden_states
 

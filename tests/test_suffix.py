@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import relu
 from torch.nn.modules import module as torch_module
 
-from captum_mi._suffix import record
+from captum_mi._intervention.suffix import record
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
 
 TEXTS = ["a red circle", "a blue square and a green heart", "a heart"]

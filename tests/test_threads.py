@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules import module as torch_module
 
-from captum_mi._recorder import AS_WRITTEN
+from captum_mi._intervention.trace import AS_WRITTEN
 from captum_mi.attr import GenericAttention, LayerRISE, MultimodalIB, NarrowingIB
 
 PATIENCE = 0.2  # s, for a thread that may have to wait for the one that waits here

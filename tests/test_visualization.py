@@ -6,6 +6,7 @@ import torch
 
 from captum_mi import visualization
 from captum_mi.maps import TokenScores
+from captum_mi.visualization import panels
 
 SCORES = TokenScores(
     ("<bos>", "red", "heart", "<eos>"), (9.0, 0.5, -0.25, -7.0), (True, False, False, True)
@@ -67,7 +68,7 @@ def test_long_texts_wrap():
     axes = visualization.coloured_tokens(words).axes[0]
     columns = [text.get_position()[0] for text in axes.texts]
     lines = {text.get_position()[1] for text in axes.texts}
-    assert max(columns) < visualization.LINE_WIDTH
+    assert max(columns) < panels.LINE_WIDTH
     assert len(lines) == 4
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from captum_mi._hooks import module_name
+from captum_mi._intervention.hooks import module_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

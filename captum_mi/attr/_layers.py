@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from captum._utils.common import _format_outputs
 
-from captum_mi._suffix import LayerSuffix, record
+from captum_mi._intervention.suffix import LayerSuffix, record
 from captum_mi.attr._degenerate import check_finite, warn_if_degenerate
 from captum_mi.attr._scores import target_scores
 

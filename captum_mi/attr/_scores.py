@@ -8,12 +8,12 @@ import torch
 from captum._utils.common import _select_targets
 from torch import Tensor
 
-from captum_mi._nested import at_least_single
+from captum_mi._intervention.nested import at_least_single
 
 if TYPE_CHECKING:
     from captum._utils.typing import TargetType
 
-    from captum_mi._suffix import LayerSuffix
+    from captum_mi._intervention.suffix import LayerSuffix
 
 
 def target_scores(output: Tensor, target: TargetType) -> Tensor:

@@ -14,10 +14,10 @@ from captum.attr._utils.attribution import LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_mi._attention import attention_probabilities
-from captum_mi._hooks import module_name
-from captum_mi._recorder import detached_copy, warn_if_training
-from captum_mi._suffix import advise_on_scores, check_output
+from captum_mi._intervention.attention import attention_probabilities
+from captum_mi._intervention.hooks import module_name
+from captum_mi._intervention.suffix import advise_on_scores, check_output
+from captum_mi._intervention.trace import detached_copy, warn_if_training
 from captum_mi.attr._degenerate import check_finite, warn_if_degenerate
 from captum_mi.attr._scores import target_scores
 

@@ -10,8 +10,8 @@ from captum.attr._utils.attribution import LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_mi._nested import at_least_single
-from captum_mi._suffix import LayerSuffix
+from captum_mi._intervention.nested import at_least_single
+from captum_mi._intervention.suffix import LayerSuffix
 from captum_mi.attr._layers import explain_layers
 from captum_mi.attr._scores import scores_and_gradients
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_mi import _nested
-from captum_mi._hooks import layer_value
-from captum_mi._recorder import warn_if_training
+from captum_mi._intervention import nested
+from captum_mi._intervention.hooks import layer_value
+from captum_mi._intervention.trace import warn_if_training
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _values(model: Callable[..., Any], layer: nn.Module, batch: Any) -> Tensor: 
     else:
         inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
         value = layer_value(lambda: model(inputs), layer)
-    latents = _nested.take(value, _nested.floating(value))
+    latents = nested.take(value, nested.floating(value))
     if len(latents) != 1:
         raise ValueError(
             f"`layer` must return one floating-point tensor, {type(layer).__name__} returns"

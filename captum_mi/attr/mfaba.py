@@ -12,8 +12,8 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_mi._checks import check_choice, check_positive, check_positive_number
-from captum_mi._nested import at_least_single
-from captum_mi._suffix import LayerSuffix
+from captum_mi._intervention.nested import at_least_single
+from captum_mi._intervention.suffix import LayerSuffix
 from captum_mi.attr._layers import explain_layers
 from captum_mi.attr._scores import scores_and_gradients
 

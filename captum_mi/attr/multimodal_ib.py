@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, logsigmoid, pad
 
 from captum_mi._checks import check_choice, check_positive, check_positive_number
-from captum_mi._nested import at_least_single
-from captum_mi._suffix import LayerSuffix, record
+from captum_mi._intervention.nested import at_least_single
+from captum_mi._intervention.suffix import LayerSuffix, record
 from captum_mi.attr._degenerate import check_finite, warn_if_degenerate
 from captum_mi.attr._scores import target_scores
 from captum_mi.attr.layer_statistics import LayerStatistics

@@ -17,9 +17,9 @@ from captum.attr._utils.attribution import GradientAttribution, LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_mi import _nested
 from captum_mi._checks import check_choice, check_positive
-from captum_mi._suffix import LayerSuffix, record, watch
+from captum_mi._intervention import nested
+from captum_mi._intervention.suffix import LayerSuffix, record, watch
 from captum_mi.attr._degenerate import check_finite, warn_if_degenerate
 from captum_mi.attr._scores import scores_and_gradients, target_scores
 
@@ -261,7 +261,7 @@ def _first_point(method: str, n_steps: int) -> Callable[[Tensor], Tensor]:
     """Returns what moves a latent to the first point of its path from zero."""
     _, alphas = approximation_parameters(method)
     alpha = alphas(n_steps)[0]
-    return lambda latent: alpha * _nested.at_least_single(latent)
+    return lambda latent: alpha * nested.at_least_single(latent)
 
 
 def _baseline_inputs(
@@ -333,8 +333,8 @@ def _integrate(
         integrated_gradients.gradient_func = gradients
         attributions: tuple[Tensor, ...] = integrated_gradients.attribute.__wrapped__(
             integrated_gradients,
-            _nested.map_tensors(_nested.at_least_single, suffix.latent),
-            baselines=_nested.map_tensors(_nested.at_least_single, start),
+            nested.map_tensors(nested.at_least_single, suffix.latent),
+            baselines=nested.map_tensors(nested.at_least_single, start),
             target=target,
             n_steps=n_steps,
             method=method,

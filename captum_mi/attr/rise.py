@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_mi._checks import check_positive
-from captum_mi._nested import at_least_single
-from captum_mi._suffix import LayerSuffix, advise_on_scores
+from captum_mi._intervention.nested import at_least_single
+from captum_mi._intervention.suffix import LayerSuffix, advise_on_scores
 from captum_mi.attr._channels import channel_axis
 from captum_mi.attr._layers import explain_layers
 from captum_mi.attr._masks import Masks

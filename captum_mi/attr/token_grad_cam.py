@@ -14,8 +14,8 @@ from captum.log import log_usage
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from captum_mi._nested import at_least_single
-from captum_mi._suffix import LayerSuffix
+from captum_mi._intervention.nested import at_least_single
+from captum_mi._intervention.suffix import LayerSuffix
 from captum_mi.attr._channels import channel_axis
 from captum_mi.attr._layers import explain_layers
 from captum_mi.maps import patch_size, token_grid

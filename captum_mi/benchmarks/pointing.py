@@ -90,7 +90,7 @@ def judge_scene(
     method: str,
     *,
     state: int,
-    **options: Any,  # noqa: ANN401
+    **options: Any,
 ) -> list[Pointing]:
     """Explains the scene with the text of each of its two objects and judges both maps."""
     pixels = processor.image_processor(images=[scene.image], return_tensors="pt")["pixel_values"]
@@ -114,7 +114,7 @@ def pointing(
     *,
     state: int,
     scenes: int = 200,
-    **options: Any,  # noqa: ANN401
+    **options: Any,
 ) -> dict[str, float]:
     """Judges a method on held-out two-object scenes; each object is named once.
 

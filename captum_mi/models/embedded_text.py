@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_mi._checks import check_choice
-from captum_mi._hooks import edit_output, layer_value
-from captum_mi._nested import at_least_single
+from captum_mi._intervention.hooks import edit_output, layer_value
+from captum_mi._intervention.nested import at_least_single
 from captum_mi.maps import min_max, special_tokens
 from captum_mi.models.clip import token_embedding, tokenize
 from captum_mi.models.similarity import TextImageSimilarity

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_mi import _nested
-from captum_mi._hooks import edit_input, edit_output, module_name, watch_calls
+from captum_mi._intervention import nested
+from captum_mi._intervention.hooks import edit_input, edit_output, module_name, watch_calls
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Call:
 
     def replay(self, args: tuple[Any, ...], tile: Callable[[Any], Any]) -> Any:  # noqa: ANN401
         """Does to ``args`` what the call did, and returns its output, both fit by ``tile``."""
-        given = tuple(_nested.tensors(args))
+        given = tuple(nested.tensors(args))
         for position, value in self.changed.items():
             given[position].copy_(tile(value))
         own = tuple(given[position] for position in self.aliases.values())
-        return _nested.put(tile(self.output), tuple(self.aliases), own)
+        return nested.put(tile(self.output), tuple(self.aliases), own)
 
 
 class LayerTrace:
@@ -79,7 +79,7 @@ class LayerTrace:
     @property
     def latent(self) -> tuple[Tensor, ...]:
         """The layer's tensors to explain."""
-        return _nested.take(self.value, self.positions)
+        return nested.take(self.value, self.positions)
 
     @property
     def complete(self) -> bool:
@@ -92,7 +92,7 @@ class LayerTrace:
         Of a recurrent layer only the sequence is: its last states have other axes.
         """
         self.value = detached_copy(output)
-        self.positions = _with_axes(_nested.floating(output), output)
+        self.positions = _with_axes(nested.floating(output), output)
         if isinstance(self.layer, nn.RNNBase):
             self.positions = self.positions[:1]
         return self._moved(output)
@@ -101,11 +101,11 @@ class LayerTrace:
         """Keeps the layer's input; keyword arguments are latent only without positional ones."""
         self.value = detached_copy(values)
         args, _ = values
-        tensors = tuple(_nested.tensors(values))
+        tensors = tuple(nested.tensors(values))
         self.positions = tuple(
             i
-            for i in _nested.floating(args) or _nested.floating(values)
-            if not _nested.is_additive_mask(tensors[i])
+            for i in nested.floating(args) or nested.floating(values)
+            if not nested.is_additive_mask(tensors[i])
         )
         return self._moved(values)
 
@@ -123,7 +123,7 @@ class LayerTrace:
         if moved.shape != latent.shape:
             return None
         self.moved = moved
-        return _nested.put(value, self.positions, (moved.clone(),))
+        return nested.put(value, self.positions, (moved.clone(),))
 
     def drop_constants(self, other: LayerTrace, batch: int) -> None:
         """Takes for latent only what another run, on other inputs, has changed.
@@ -131,7 +131,7 @@ class LayerTrace:
         A position bias, a rotary table or an open mask that a layer passes on is the same for all
         inputs, and so for all rows. If nothing has changed, all stays latent.
         """
-        others = _nested.take(other.value, self.positions)
+        others = nested.take(other.value, self.positions)
         changed = tuple(
             i
             for i, own, new in zip(self.positions, self.latent, others, strict=True)
@@ -209,7 +209,7 @@ class Recorder:
             if trace.layer is module:
                 trace.firings += 1
                 trace.before = [call for calls in self._ended for call in calls]
-        self._open.append(_OpenCall(module, tuple(_nested.tensors(args))))
+        self._open.append(_OpenCall(module, tuple(nested.tensors(args))))
         self._ended.append([])
 
     def _finish(self, module: nn.Module, output: Any) -> None:  # noqa: ANN401
@@ -236,7 +236,7 @@ _DROPPED = object()
 
 def _with_axes(positions: tuple[int, ...], value: Any) -> tuple[int, ...]:  # noqa: ANN401
     """Leaves out single numbers, such as a loss, beside tensors that have rows."""
-    tensors = tuple(_nested.tensors(value))
+    tensors = tuple(nested.tensors(value))
     return tuple(i for i in positions if tensors[i].ndim) or positions
 
 
@@ -255,7 +255,7 @@ class _OpenCall:
             output=detached_copy(output),
             aliases={
                 i: positions[id(tensor)]
-                for i, tensor in enumerate(_nested.tensors(output))
+                for i, tensor in enumerate(nested.tensors(output))
                 if id(tensor) in positions
             },
             changed={
@@ -283,7 +283,7 @@ def detached_copy(value: Any) -> Any:  # noqa: ANN401
     The copies can take part in gradients, also where the model itself is in inference mode.
     """
     with torch.inference_mode(mode=False):
-        return _nested.map_tensors(lambda tensor: tensor.detach().clone(), value)
+        return nested.map_tensors(lambda tensor: tensor.detach().clone(), value)
 
 
 def _refuse_data_parallel(module: nn.DataParallel[nn.Module]) -> None:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from captum_mi._gradient import check_gradient
-from captum_mi._hooks import in_this_thread
-from captum_mi._nested import at_least_single
-from captum_mi._recorder import AS_WRITTEN
+from captum_mi._intervention.gradient import check_gradient
+from captum_mi._intervention.hooks import in_this_thread
+from captum_mi._intervention.nested import at_least_single
+from captum_mi._intervention.trace import AS_WRITTEN
 
 SDPA = "sdpa"
 FUSED = "scaled_dot_product_attention"
@@ -86,7 +86,7 @@ class _Reader(TorchFunctionMode):
             func = FunctionType(func.__code__, opened, argdefs=func.__defaults__)
         return func(*args, **(kwargs or {}))
 
-    def _read(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    def _read(self, *args: Any, **kwargs: Any) -> Tensor:
         if self._wants_gradient:
             check_gradient(self._name)
         mixed, probabilities = _attend(*args, **kwargs)

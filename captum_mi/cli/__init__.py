@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def say(message: object) -> None:
         line = " ".join(_in_flags(str(message), options.flags).split())
-        print(f"captum-mi {options.command}: {line}", file=sys.stderr)  # noqa: T201
+        print(f"captum-mi {options.command}: {line}", file=sys.stderr)
 
     told: set[str] = set()
 
@@ -402,7 +402,7 @@ def _layers(value: str) -> tuple[int, int]:
 def _explain(options: argparse.Namespace) -> None:
     from captum_mi._checks import check_positive
     from captum_mi.attr import METHODS
-    from captum_mi.benchmarks.rows import check_steps
+    from captum_mi.evaluation.rows import check_steps
 
     if options.method not in METHODS:
         known = ", ".join(METHODS)
@@ -443,17 +443,17 @@ def _explain(options: argparse.Namespace) -> None:
     base.parent.mkdir(parents=True, exist_ok=True)
     _draw(result, settings).savefig(picture, dpi=100)
     record.write_text(json.dumps(_record(result, settings), indent=1) + "\n")
-    print(_table(result, settings["unit"]))  # noqa: T201
-    print(f"\nwrote {picture} and {record}")  # noqa: T201
+    print(_table(result, settings["unit"]))
+    print(f"\nwrote {picture} and {record}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from captum_mi._checks import check_positive
     from captum_mi.attr import METHODS
-    from captum_mi.benchmarks import report
-    from captum_mi.benchmarks.evaluation import Evaluation, evaluate
-    from captum_mi.benchmarks.processes import Processes
-    from captum_mi.benchmarks.rows import CONTROLS, sweep_rows, table_rows
+    from captum_mi.evaluation import report
+    from captum_mi.evaluation.processes import Processes
+    from captum_mi.evaluation.rows import CONTROLS, sweep_rows, table_rows
+    from captum_mi.evaluation.run import Evaluation, evaluate
     from captum_mi.models import load_clip
     from captum_mi.models.clip import hidden_states
 
@@ -499,7 +499,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             settings=settings,
             examples=options.examples,
             processes=processes,
-            report=lambda message: print(  # noqa: T201
+            report=lambda message: print(
                 _in_flags(message, options.flags), file=sys.stderr
             ),
         )
@@ -521,7 +521,7 @@ def _report(
     setting: str | None,
     values: list[float],
 ) -> None:
-    from captum_mi.benchmarks import report
+    from captum_mi.evaluation import report
 
     base = setting or "table"
     written = [folder / f"{base}.csv", folder / f"{base}.json"]
@@ -537,11 +537,11 @@ def _report(
         figure.savefig(written[-1], dpi=120)
     skipped = sum("row" not in record for record in records)
     read = len({record["index"] for record in records}) - skipped
-    print(f"{settings['data']}: {read} pairs, {skipped} skipped")  # noqa: T201
-    print(report.table(lines))  # noqa: T201
+    print(f"{settings['data']}: {read} pairs, {skipped} skipped")
+    print(report.table(lines))
     for line in report.comparisons(records, rows):
-        print(line)  # noqa: T201
-    print(f"\nwrote {', '.join(str(path) for path in written)}")  # noqa: T201
+        print(line)
+    print(f"\nwrote {', '.join(str(path) for path in written)}")
 
 
 def _pairs(options: argparse.Namespace) -> tuple[Sequence[Any], str]:
@@ -576,7 +576,7 @@ def _number(value: str) -> float:
 
 
 def _estimate(options: argparse.Namespace) -> None:
-    from captum_mi.datasets.arrays import read_variables
+    from captum_mi.cli._variables import read_variables
     from captum_mi.estimators import ESTIMATORS
 
     if options.method not in ESTIMATORS:
@@ -609,9 +609,9 @@ def _estimate(options: argparse.Namespace) -> None:
     estimator = _compressed(estimator, compress, x, None if options.discrete else y)
     found = estimator.estimate_discrete(x, y) if options.discrete else estimator.estimate(x, y)
     low, high = found.interval(0.95)
-    print(f"x {_shape(x)}, y {_shape(y)}: {found.n_samples} samples")  # noqa: T201
-    print(f"{estimator!r}")  # noqa: T201
-    print(  # noqa: T201
+    print(f"x {_shape(x)}, y {_shape(y)}: {found.n_samples} samples")
+    print(f"{estimator!r}")
+    print(
         f"mutual information {found.value:.4f} nats, standard error {found.std_error:.4f}, 95 %"
         f" interval {low:.4f} to {high:.4f}"
     )
@@ -630,7 +630,7 @@ def _estimate(options: argparse.Namespace) -> None:
         }
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(record, indent=1) + "\n")
-        print(f"\nwrote {options.out}")  # noqa: T201
+        print(f"\nwrote {options.out}")
 
 
 def _demonstrate() -> None:
@@ -639,13 +639,13 @@ def _demonstrate() -> None:
 
     truth, count = DEMONSTRATION["mutual_information"], int(DEMONSTRATION["samples"])
     x, y = CorrelatedNormals(truth).sample(count, seed=0)
-    print(f"{count} samples of normals in 2 + 2 dimensions; the truth is {truth:.3f} nats")  # noqa: T201
-    print("method  estimate  std error  95 % interval")  # noqa: T201
+    print(f"{count} samples of normals in 2 + 2 dimensions; the truth is {truth:.3f} nats")
+    print("method  estimate  std error  95 % interval")
     for name, factory in ESTIMATORS.items():
         found = factory().estimate(x, y)
         low, high = found.interval(0.95)
         line = f"{name:6}  {found.value:8.3f}  {found.std_error:9.3f}  {low:.3f} to {high:.3f}"
-        print(line)  # noqa: T201
+        print(line)
 
 
 def _compressor(spec: str | None) -> Any:  # noqa: ANN401

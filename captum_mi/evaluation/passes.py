@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from captum_mi import _nested
-from captum_mi._hooks import edit_output
+from captum_mi._intervention import nested
+from captum_mi._intervention.hooks import edit_output
 from captum_mi.models import blocks
 
 
@@ -45,7 +45,7 @@ def count_passes(model: nn.Module) -> Iterator[Passes]:
         passes.backward += len(gradient)
 
     def count(output: Any) -> None:  # noqa: ANN401
-        first = next(_nested.tensors(output))
+        first = next(nested.tensors(output))
         passes.forward += len(first)
         if first.requires_grad:
             first.register_hook(count_back)  # type: ignore[no-untyped-call]

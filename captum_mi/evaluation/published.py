@@ -22,7 +22,7 @@ def published() -> dict[str, Any]:
         0.9012
     """
     tables: dict[str, Any] = json.loads(
-        files("captum_mi.benchmarks").joinpath("published.json").read_text(encoding="utf-8")
+        files("captum_mi.evaluation").joinpath("published.json").read_text(encoding="utf-8")
     )
     return tables
 

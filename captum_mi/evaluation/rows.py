@@ -64,7 +64,7 @@ class Row:
 def table_rows(
     methods: Sequence[str],
     states: tuple[int, int],
-    **options: Any,  # noqa: ANN401
+    **options: Any,
 ) -> list[Row]:
     """Returns one row per method.
 
@@ -91,7 +91,7 @@ def sweep_rows(
     methods: Sequence[str],
     model: nn.Module,
     states: tuple[int, int],
-    **options: Any,  # noqa: ANN401
+    **options: Any,
 ) -> tuple[list[Row], list[float]]:
     """Returns one row for each method and value of a setting, and the values.
 

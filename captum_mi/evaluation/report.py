@@ -13,8 +13,8 @@ import torch
 from matplotlib.figure import Figure
 
 from captum_mi import visualization
-from captum_mi.benchmarks.records import Record
-from captum_mi.benchmarks.rows import Row
+from captum_mi._records import Record
+from captum_mi.evaluation.rows import Row
 
 SCORES = ("image_drop", "image_increase", "text_drop", "text_increase")
 POINTING = ("hit", "wrong", "mass_inside")

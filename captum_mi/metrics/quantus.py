@@ -26,7 +26,7 @@ except ImportError as error:
     ) from error
 
 from captum_mi.maps import min_max
-from captum_mi.metrics import Confidence, confidence
+from captum_mi.metrics.confidence import Confidence, confidence
 from captum_mi.models.embedded_text import EmbeddedText
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class _ConfidenceMetric(Metric):  # type: ignore[misc]
         default_plot_func: Callable[..., Any] | None = None,
         disable_warnings: bool = True,
         display_progressbar: bool = False,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         """Sets the metric up.
 
@@ -98,7 +98,7 @@ class _ConfidenceMetric(Metric):  # type: ignore[misc]
         device: str | None = None,
         batch_size: int = 64,
         custom_batch: Any = None,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> Any:  # noqa: ANN401
         """Scores a batch.
 
@@ -151,7 +151,7 @@ class _ConfidenceMetric(Metric):  # type: ignore[misc]
         x_batch: NDArray[Any],
         y_batch: NDArray[Any],
         a_batch: NDArray[Any],
-        **_: Any,  # noqa: ANN401
+        **_: Any,
     ) -> list[float]:
         """Scores the rows of a batch."""
         x = torch.as_tensor(x_batch, dtype=torch.float32)
@@ -200,7 +200,7 @@ class ConfidenceDrop(_ConfidenceMetric):
     name = "Confidence Drop"
     score_direction = ScoreDirection.LOWER
 
-    def __init__(self, *, relative: bool = False, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, *, relative: bool = False, **options: Any) -> None:
         """Measures confidence drop. Lower scores are better, 0 means that nothing was lost.
 
         Args:
@@ -230,7 +230,7 @@ class ConfidenceIncrease(_ConfidenceMetric):
     name = "Confidence Increase"
     score_direction = ScoreDirection.HIGHER
 
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, **options: Any) -> None:
         """Measures confidence increase. Higher scores are better, the mean is a share in percent.
 
         Args:

@@ -15,21 +15,21 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 from tqdm.auto import tqdm
 
-from captum_mi.benchmarks.passes import Passes, count_passes
-from captum_mi.benchmarks.pointing import judge
-from captum_mi.benchmarks.processes import Processes
-from captum_mi.benchmarks.records import (
+from captum_mi._records import (
     Record,
     RecordWriter,
     check_settings,
     read_records,
     write_settings,
 )
-from captum_mi.benchmarks.rows import Row
+from captum_mi.benchmarks.pointing import judge
 from captum_mi.datasets import Pair
+from captum_mi.evaluation.passes import Passes, count_passes
+from captum_mi.evaluation.processes import Processes
+from captum_mi.evaluation.rows import Row
 from captum_mi.explanation import attribute_image, attribute_text
 from captum_mi.maps import image_map, image_seen, min_max, patch_size
-from captum_mi.metrics import Confidence, confidence
+from captum_mi.metrics.confidence import Confidence, confidence
 from captum_mi.models import EmbeddedText, ImageTextSimilarity, TextImageSimilarity, tokenize
 
 THUMBNAIL = 32

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_mi import _nested
-from captum_mi._gradient import GradientError, check_gradient
-from captum_mi._hooks import (
+from captum_mi._intervention import nested
+from captum_mi._intervention.gradient import GradientError, check_gradient
+from captum_mi._intervention.hooks import (
     edit_every_output,
     edit_input,
     edit_output,
     module_name,
     override_forward,
 )
-from captum_mi._recorder import AS_WRITTEN, Call, LayerTrace, Recorder, detached_copy
+from captum_mi._intervention.trace import AS_WRITTEN, Call, LayerTrace, Recorder, detached_copy
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class LayerSuffix:
         found = [
             tensor
             for own, other in zip(self._traces, traces, strict=True)
-            for tensor in _nested.take(other.value, own.positions)
+            for tensor in nested.take(other.value, own.positions)
         ]
         return tuple(
             tensor[None] if packed else tensor
@@ -276,10 +276,10 @@ class LayerSuffix:
 
         def tile(value: Any) -> Any:  # noqa: ANN401
             with torch.inference_mode(mode=False):
-                return _nested.map_tensors(lambda tensor: self._tile(tensor, copies), value)
+                return nested.map_tensors(lambda tensor: self._tile(tensor, copies), value)
 
         def show(index: int, value: Any) -> Any:  # noqa: ANN401
-            return _nested.put(value, self._traces[index].positions, placed[index])
+            return nested.put(value, self._traces[index].positions, placed[index])
 
         def place(index: int, value: Any) -> Any:  # noqa: ANN401
             fired[index] += 1
@@ -420,7 +420,7 @@ def watch_elsewhere(
     forward_func: Callable[..., Any],
     layers: Sequence[nn.Module],
     inputs: Tensor | tuple[Tensor, ...],
-    **run: Any,  # noqa: ANN401
+    **run: Any,
 ) -> list[LayerTrace] | None:
     """Watches the model on other inputs, to tell what in a layer depends on them.
 

@@ -1,0 +1,106 @@
+"""From a text layer's attribution to scores of the text's tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Scores of the tokens of one text.
+
+    Attributes:
+        tokens: the tokens as words, without the marks of their tokenizer. Padding is left out;
+            where it has a score (SigLIP pools it), all of it is one last token, "<padding>".
+        scores: one for each token, signed.
+        special: whether the token is one that the tokenizer added (BOS, EOS, CLS, padding): apart
+            from the words.
+    """
+
+    tokens: tuple[str, ...]
+    scores: tuple[float, ...]
+    special: tuple[bool, ...]
+
+
+def token_scores(attribution: Tensor, input_ids: Tensor, processor: Any) -> list[TokenScores]:  # noqa: ANN401
+    """Turns a text layer's attribution into one score per token: the sum over the channels.
+
+    Args:
+        attribution: (B, T, D), signed.
+        input_ids: (B, T).
+        processor: the processor, or the tokenizer, that made the ids.
+
+    Returns:
+        B token scores.
+
+    Raises:
+        ValueError: if the shapes do not match.
+    """
+    if attribution.ndim != 3 or attribution.shape[:2] != input_ids.shape:
+        raise ValueError(
+            "`attribution` must have shape (B, T, D) for `input_ids` of shape"
+            f" {tuple(input_ids.shape)}, got {tuple(attribution.shape)}"
+        )
+    tokenizer = getattr(processor, "tokenizer", processor)
+    return [
+        _scores_of_one(*one, tokenizer)
+        for one in zip(
+            input_ids.tolist(),
+            attribution.sum(-1).tolist(),
+            special_tokens(tokenizer, input_ids).tolist(),
+            strict=True,
+        )
+    ]
+
+
+def special_tokens(processor: Any, input_ids: Tensor) -> Tensor:  # noqa: ANN401
+    """Tells the tokens that the tokenizer added (BOS, EOS, CLS, padding) from the words.
+
+    Args:
+        processor: the processor, or the tokenizer, that made the ids.
+        input_ids: (B, T).
+
+    Returns:
+        (B, T) bool. What follows the first end token is padding, for that may be the same token.
+    """
+    tokenizer = getattr(processor, "tokenizer", processor)
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    special |= {tokenizer.bos_token_id, tokenizer.eos_token_id} - {None}
+    found: Tensor = torch.isin(input_ids, torch.tensor(sorted(special), device=input_ids.device))
+    if tokenizer.eos_token_id is None:
+        return found
+    found |= (input_ids == tokenizer.eos_token_id).cumsum(dim=1).gt(0)
+    return found
+
+
+def _scores_of_one(
+    ids: list[int],
+    scores: list[float],
+    special: list[bool],
+    tokenizer: Any,  # noqa: ANN401
+) -> TokenScores:
+    # The end token may double as padding: what follows the first one is padding.
+    last = ids.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in ids else len(ids)
+    padding = {tokenizer.pad_token_id} - {tokenizer.eos_token_id}
+    kept = [i for i, token in enumerate(ids) if i <= last and token not in padding]
+    rest = sum(score for i, score in enumerate(scores) if i not in kept)
+    result = TokenScores(
+        tokens=tuple(_word(ids[i], tokenizer) for i in kept),
+        scores=tuple(scores[i] for i in kept),
+        special=tuple(special[i] for i in kept),
+    )
+    if rest == 0:
+        return result
+    return TokenScores(
+        (*result.tokens, "<padding>"), (*result.scores, rest), (*result.special, True)
+    )
+
+
+def _word(token: int, tokenizer: Any) -> str:  # noqa: ANN401
+    """Decodes one token; strips what wordpiece marks a continuation with."""
+    word: str = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    return word.strip().removeprefix("##")
