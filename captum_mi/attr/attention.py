@@ -102,7 +102,7 @@ def _check_attention(found: list[Tensor], name: str, *, batch: int) -> None:
             )
 
 
-class AttentionAttribution(LayerAttribution):  # type: ignore[misc]
+class AttentionAttribution(LayerAttribution):
     """Relevance of tokens read off the attention inside a layer. Channels are reduced to one."""
 
     def __init__(
@@ -118,7 +118,7 @@ class AttentionAttribution(LayerAttribution):  # type: ignore[misc]
     def relevance(self, attention: Attention) -> Tensor:
         """Returns the relevance of token j for token i, (B, T, T)."""
 
-    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],

@@ -16,7 +16,7 @@ from captum_mi.attr._layers import explain_layers
 from captum_mi.attr._scores import scores_and_gradients
 
 
-class FastIG(LayerAttribution):  # type: ignore[misc]
+class FastIG(LayerAttribution):
     r"""Fast Integrated Gradients: the layer's value times the score's gradient, in one pass.
 
     .. math:: A = z \odot \nabla F(z)
@@ -56,7 +56,7 @@ class FastIG(LayerAttribution):  # type: ignore[misc]
         """Returns the method's name."""
         return "Fast Integrated Gradients"
 
-    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],

@@ -18,7 +18,7 @@ from captum_mi.attr._layers import explain_layers
 from captum_mi.attr._scores import scores_and_gradients
 
 
-class MFABA(LayerAttribution):  # type: ignore[misc]
+class MFABA(LayerAttribution):
     r"""More faithful and accelerated boundary-based attribution: what an attack has to change.
 
     From the layer's value an attack takes steps that lower the target's score F, and each element
@@ -58,7 +58,7 @@ class MFABA(LayerAttribution):  # type: ignore[misc]
         """Returns the method's name."""
         return "MFABA"
 
-    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],

@@ -108,7 +108,7 @@ def _gaussian(sigma: float) -> Tensor:
     return kernel / kernel.sum()
 
 
-class MultimodalIB(LayerAttribution):  # type: ignore[misc]
+class MultimodalIB(LayerAttribution):
     r"""Noise bottleneck: how many nats of each element of a layer the target needs.
 
     Each element z of the layer's output is mixed with noise, :math:`t = \lambda z + (1 - \lambda)
@@ -150,7 +150,7 @@ class MultimodalIB(LayerAttribution):  # type: ignore[misc]
         """Returns the method's name."""
         return "Multimodal Information Bottleneck"
 
-    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],

@@ -27,7 +27,7 @@ Attributions = Tensor | tuple[Tensor, ...] | list[Tensor | tuple[Tensor, ...]]
 LayerBaselines = Tensor | float | tuple[Tensor | float, ...]
 
 
-class NarrowingIB(LayerAttribution, GradientAttribution):  # type: ignore[misc]
+class NarrowingIB(LayerAttribution, GradientAttribution):
     r"""Narrowing information bottleneck (NIB): what a layer says for, or against, the target.
 
     The layer's output z is narrowed to \\(\\lambda z\\); as the bottleneck's noise goes to zero,
@@ -78,7 +78,7 @@ class NarrowingIB(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         """Returns the method's name."""
         return "Narrowing Information Bottleneck"
 
-    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],

@@ -25,7 +25,7 @@ APART = 1_000_003
 """By how much the seeds of the tensors that are masked together differ."""
 
 
-class LayerRISE(LayerAttribution, PerturbationAttribution):  # type: ignore[misc]
+class LayerRISE(LayerAttribution, PerturbationAttribution):
     r"""Randomized sampling of a layer: the mean score of the masks that show a place. Forward only.
 
     :class:`RISE` on a layer's output instead of the input. A text is explained at the output of its
@@ -60,7 +60,7 @@ class LayerRISE(LayerAttribution, PerturbationAttribution):  # type: ignore[misc
         """Returns the method's name."""
         return "Layer RISE"
 
-    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -160,7 +160,7 @@ class LayerRISE(LayerAttribution, PerturbationAttribution):  # type: ignore[misc
         )
 
 
-class RISE(PerturbationAttribution):  # type: ignore[misc]
+class RISE(PerturbationAttribution):
     r"""Randomized input sampling: the mean score of the masks that show a place. Forward only.
 
     .. math:: S_j = \frac{\sum_i F(m_i \odot x) \, m_{ij}}{\sum_i m_{ij}}
@@ -197,7 +197,7 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]
         """Returns the method's name."""
         return "RISE"
 
-    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],

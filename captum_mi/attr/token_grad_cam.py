@@ -21,7 +21,7 @@ from captum_mi.attr._layers import explain_layers
 from captum_mi.maps import patch_size, token_grid
 
 
-class TokenGradCam(LayerAttribution):  # type: ignore[misc]
+class TokenGradCam(LayerAttribution):
     r"""Grad-CAM that also reads token layers, whose patches it takes for the map. Sums channels.
 
     Each channel is weighed by its mean gradient over the map's places,
@@ -74,7 +74,7 @@ class TokenGradCam(LayerAttribution):  # type: ignore[misc]
         """Returns the method's name."""
         return "Token Grad-CAM"
 
-    @log_usage(part_of_slo=True)  # type: ignore[untyped-decorator]
+    @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class _ConfidenceMetric(Metric):  # type: ignore[misc]
+class _ConfidenceMetric(Metric):
     """A metric of the score before and after multiplying the input by its map."""
 
     data_applicability = {DataType.IMAGE, DataType.TEXT, DataType.TABULAR}  # noqa: RUF012
