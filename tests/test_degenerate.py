@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from captum_mi.attr._degenerate import warn_if_degenerate
+from captum_mi.attr._base import warn_if_degenerate
 
 
 def one_token_and(others):

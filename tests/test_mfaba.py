@@ -5,7 +5,7 @@ import torch
 from families import build
 from torch import nn
 
-from captum_mi._intervention.suffix import record
+from captum_mi._intervention.split import split_at
 from captum_mi.attr import MFABA
 from captum_mi.models import ImageTextSimilarity, blocks
 
@@ -91,7 +91,7 @@ def test_on_clip_it_sums_to_the_fall():
     settings = {"n_steps": 20, "step_size": 1e-3, "step": "gradient"}
     found = MFABA(similarity, layer).attribute(pixels, target=0, **settings)
     for i in range(2):
-        (suffix,) = record(similarity, [layer], pixels[i : i + 1])
+        (suffix,) = split_at(similarity, [layer], pixels[i : i + 1])
         (latent,) = suffix.latent
         expected, end = attack(suffix, latent, 0, rule="trapezoid", **settings)
         torch.testing.assert_close(found[i : i + 1], expected, atol=1e-9, rtol=1e-5)

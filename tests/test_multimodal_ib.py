@@ -12,9 +12,9 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from captum_mi import MultimodalIB
-from captum_mi._intervention.suffix import record
+from captum_mi._intervention.split import split_at
 from captum_mi.attr import LayerStatistics
-from captum_mi.attr.multimodal_ib import Bottleneck, _optimise, _Scores
+from captum_mi.attr.multimodal_ib import Bottleneck, _optimize, _Scores
 from captum_mi.datasets import Scenes
 from captum_mi.evaluation.rows import BETAS
 from captum_mi.maps import bits_per_pixel
@@ -239,9 +239,9 @@ def test_less_information_passes_as_beta_grows(embedded):
             pixels = processor.image_processor([scene.image], return_tensors="pt")["pixel_values"]
             nats = MultimodalIB(similarity, layer).attribute(pixels, 0, beta=beta)
             total += nats.sum().item()
-            (suffix,) = record(similarity, [layer], pixels)
+            (suffix,) = split_at(similarity, [layer], pixels)
             bottlenecks = [Bottleneck(suffix.latent[0])]
-            (alpha,) = _optimise(
+            (alpha,) = _optimize(
                 suffix,
                 bottlenecks,
                 _Scores(0, "score"),

@@ -5,7 +5,7 @@ import torch
 from families import CONTEXT, FAMILIES, LEGACY_VOCABULARY, build, tokenizer
 from torch.nn.functional import normalize
 
-from captum_mi._intervention.suffix import record
+from captum_mi._intervention.split import split_at
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, load_clip, tokenize
 from captum_mi.models.clip import default_hidden_state, hidden_state, hidden_states
 
@@ -268,7 +268,7 @@ def test_the_bare_model_is_refused_with_a_remedy():
     model, _ = build("clip")
     ids = torch.tensor([[1, 4, 10, 3]])
     with pytest.raises(TypeError, match=r"got CLIPOutput; .* captum_mi.models.ImageTextSimilarity"):
-        record(model, [blocks(model, "text")[0]], ids, (torch.randn(1, 3, 32, 32),))
+        split_at(model, [blocks(model, "text")[0]], ids, (torch.randn(1, 3, 32, 32),))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -353,7 +353,7 @@ def test_hidden_states_are_counted_by_blocks_already_run():
     states = model.vision_model(pixels, output_hidden_states=True).hidden_states
     for index in range(6):
         layer, at_input = hidden_state(model, "image", index)
-        suffix = record(
+        suffix = split_at(
             lambda x: model.vision_model(x).pooler_output, [layer], pixels, at_input=at_input
         )[0]
         torch.testing.assert_close(suffix.latent[0], states[index])

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import relu
 from torch.nn.modules import module as torch_module
 
-from captum_mi._intervention.suffix import record
+from captum_mi._intervention.split import split_at
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
 
 TEXTS = ["a red circle", "a blue square and a green heart", "a heart"]
@@ -47,7 +47,7 @@ def latent_of(forward_func, layer, x):
 
 def check(forward_func, layer, args, copies=3, tolerance=1e-5):
     """Compares the suffix with the oracle, copies together and apart; returns the suffix."""
-    suffix = record(forward_func, [layer], args)[0]
+    suffix = split_at(forward_func, [layer], args)[0]
     torch.testing.assert_close(suffix.output, forward_func(*args), atol=tolerance, rtol=tolerance)
     latent = suffix.latent[0]
     news = [latent * scale + 0.1 * torch.randn_like(latent) for scale in (0.5, 1.0, 2.0)][:copies]
@@ -128,7 +128,7 @@ def test_torchvision_vit():
 
 def test_swin_windows_run_copy_by_copy():
     model = torchvision.models.SwinTransformer([2, 2], 16, [2, 2], [2, 2], [4, 4]).eval()
-    suffix = record(model, [model.features[2]], torch.randn(2, 3, 32, 32))[0]
+    suffix = split_at(model, [model.features[2]], torch.randn(2, 3, 32, 32))[0]
     latent = suffix.latent[0]
     expected = replaced(model, model.features[2], (torch.randn(2, 3, 32, 32),), latent / 2)
     torch.testing.assert_close(suffix(latent / 2), expected)
@@ -215,7 +215,7 @@ def test_layer_inputs(name):
     layer = model.text_model.encoder.get_submodule(name)
     similarity = TextImageSimilarity(model, processor, list(torch.rand(2, 3, 32, 32)))
     args = tuple(tokenize(model, processor, TEXTS).values())
-    suffix = record(similarity, [layer], args, at_input=True)[0]
+    suffix = split_at(similarity, [layer], args, at_input=True)[0]
     (latent,) = suffix.latent
 
     def hook(_module, args, kwargs):
@@ -236,7 +236,7 @@ def test_additive_attention_mask_is_no_latent():
     model.set_attn_implementation("eager")
     similarity = TextImageSimilarity(model, processor, [torch.rand(3, 32, 32)])
     args = tuple(tokenize(model, processor, TEXTS).values())
-    suffix = record(similarity, [blocks(model, "text")[2]], args, at_input=True)[0]
+    suffix = split_at(similarity, [blocks(model, "text")[2]], args, at_input=True)[0]
     assert [tensor.shape for tensor in suffix.latent] == [(3, 9, 32)]
 
 
@@ -257,14 +257,14 @@ def test_a_mask_is_no_latent_whether_it_hides_or_not(hidden):
         return block(x.tanh(), mask[: len(x)]).sum((1, 2))
 
     x = torch.randn(3, 5, 4)
-    suffix = record(model, [block], (x,), at_input=True)[0]
+    suffix = split_at(model, [block], (x,), at_input=True)[0]
     assert [tensor.shape for tensor in suffix.latent] == [(3, 5, 4)]
     torch.testing.assert_close(suffix(suffix.latent[0] / 2), block(x.tanh() / 2, mask).sum((1, 2)))
 
 
 def test_a_black_image_is_latent():
     layer = nn.Conv2d(1, 2, 3)
-    suffix = record(
+    suffix = split_at(
         lambda x: layer(x).sum((2, 3)), [layer], (torch.zeros(2, 1, 5, 5),), at_input=True
     )[0]
     assert [tensor.shape for tensor in suffix.latent] == [(2, 1, 5, 5)]
@@ -278,7 +278,7 @@ def test_a_second_image_is_latent_whatever_it_shows(fill):
 
     layer = Sum()
     images = torch.randn(2, 1, 5, 5), torch.full((2, 1, 5, 5), fill)
-    suffix = record(lambda a, b: layer(a, b).sum((2, 3)), [layer], images, at_input=True)[0]
+    suffix = split_at(lambda a, b: layer(a, b).sum((2, 3)), [layer], images, at_input=True)[0]
     assert len(suffix.latent) == 2
 
 
@@ -336,7 +336,7 @@ def test_what_a_record_cannot_see_is_said():
             return self.head(self.layer(self.change(x=skip)).tanh() + skip)
 
     model = Model()
-    suffix = record(model, [model.layer], torch.randn(2, 3))[0]
+    suffix = split_at(model, [model.layer], torch.randn(2, 3))[0]
     words = r"does not repeat .* changes in place .*keyword argument"
     with pytest.raises(RuntimeError, match=words):
         suffix(suffix.latent[0])
@@ -351,7 +351,7 @@ def test_inputs_changed_in_place_are_changed_once_and_not_for_the_caller():
 
     x = torch.randn(2, 3)
     original = x.clone()
-    suffix = record(forward_func, [layer], x)[0]
+    suffix = split_at(forward_func, [layer], x)[0]
     assert torch.equal(x, original)
     torch.testing.assert_close(suffix(suffix.latent[0]), suffix.output)
     torch.testing.assert_close(suffix.output, forward_func(original))
@@ -398,7 +398,7 @@ def test_axes_that_only_look_like_the_batch_do_not_matter(kind, batch):
         return output if len(output) == len(x) else output.expand(len(x), -1)
 
     x = torch.randn(batch, 5, 3)
-    suffix = record(forward_func, [model.layer], x)[0]
+    suffix = split_at(forward_func, [model.layer], x)[0]
     news = [suffix.latent[0] * scale for scale in (0.5, 1.0, 2.0)]
     expected = torch.cat([replaced(forward_func, model.layer, (x,), new) for new in news])
     torch.testing.assert_close(suffix(torch.cat(news)), expected)
@@ -420,7 +420,7 @@ def test_fused_transformer_layers_with_padding():
 def test_random_models_are_refused():
     model = nn.Sequential(nn.Linear(3, 64), nn.Tanh(), nn.Dropout(0.5), nn.Linear(64, 2)).train()
     with pytest.warns(UserWarning, match=r"'2' \(Dropout\) is in training mode"):
-        suffix = record(model, [model[0]], torch.randn(2, 3))[0]
+        suffix = split_at(model, [model[0]], torch.randn(2, 3))[0]
     words = r"does not repeat its output .*call model.eval\(\), for '2' \(Dropout\)"
     with pytest.raises(RuntimeError, match=words):
         suffix(suffix.latent[0])
@@ -433,7 +433,7 @@ def test_infinity_names_the_layer():
     with torch.no_grad():
         model[0].bias[1] = -torch.inf
     with pytest.raises(ValueError, match=r"layer '0' \(Linear\) holds NaN or infinity"):
-        record(model, [model[0]], torch.zeros(1, 3))
+        split_at(model, [model[0]], torch.zeros(1, 3))
 
 
 def test_any_callable_and_further_arguments():
@@ -443,7 +443,7 @@ def test_any_callable_and_further_arguments():
         return model(x) * scale[:, None] ** power + offset["value"]
 
     args = (torch.randn(3, 3), torch.rand(3) + 1, 2, {"value": torch.ones(2)})
-    suffix = record(forward_func, [model[1]], args[0], args[1:])[0]
+    suffix = split_at(forward_func, [model[1]], args[0], args[1:])[0]
     expected = torch.cat(
         [replaced(forward_func, model[1], args, suffix.latent[0] * s) for s in (0, 2)]
     )
@@ -458,7 +458,7 @@ def test_a_bank_of_negatives_is_not_repeated():
         return (model(x) @ bank.T).log_softmax(-1)
 
     args = (torch.randn(2, 3), torch.randn(7, 5))
-    suffix = record(log_share, [model[1]], *args)[0]
+    suffix = split_at(log_share, [model[1]], *args)[0]
     latent = suffix.latent[0]
     expected = torch.cat([replaced(log_share, model[1], args, latent * s) for s in (0.5, 1)])
     torch.testing.assert_close(suffix(torch.cat([latent / 2, latent])), expected)
@@ -472,7 +472,7 @@ def test_rows_that_depend_on_each_other_run_copy_by_copy():
         return (hidden @ hidden.T).log_softmax(-1).diagonal()
 
     args = (torch.randn(4, 3),)
-    suffix = record(in_batch, [model[1]], *args)[0]
+    suffix = split_at(in_batch, [model[1]], *args)[0]
     latent = suffix.latent[0]
     expected = torch.cat([replaced(in_batch, model[1], args, latent * s) for s in (0.5, 1)])
     torch.testing.assert_close(suffix(torch.cat([latent / 2, latent])), expected)
@@ -488,7 +488,7 @@ def test_a_weak_dependence_between_rows_is_noticed(share):
         return hidden - share * hidden.mean(0)
 
     x = torch.randn(2, 3)
-    suffix = record(centered, [model[1]], x)[0]
+    suffix = split_at(centered, [model[1]], x)[0]
     news = [suffix.latent[0] * scale for scale in (0.5, 2.0)]
     expected = torch.cat([replaced(centered, model[1], (x,), new) for new in news])
     torch.testing.assert_close(suffix(torch.cat(news)), expected)
@@ -504,7 +504,7 @@ def test_copies_that_are_alike_prove_nothing(first):
         return model[2](hidden - hidden.mean(0) / 2)
 
     x = torch.randn(1, 3)
-    suffix = record(centered, [model[1]], x)[0]
+    suffix = split_at(centered, [model[1]], x)[0]
     for scales in (first, (0.5, 2.0)):
         news = [suffix.latent[0] * scale for scale in scales]
         expected = torch.cat([replaced(centered, model[1], (x,), new) for new in news])
@@ -521,7 +521,7 @@ def test_a_huge_column_hides_no_dependence(fill):
         return model[2](hidden / hidden.abs().max()).masked_fill(masked, fill)
 
     x = torch.randn(2, 3)
-    suffix = record(scaled, [model[1]], x)[0]
+    suffix = split_at(scaled, [model[1]], x)[0]
     news = [suffix.latent[0] * scale for scale in (0.5, 1.0, 2.0)]
     expected = torch.cat([replaced(scaled, model[1], (x,), new) for new in news])
     torch.testing.assert_close(suffix(torch.cat(news)), expected)
@@ -544,7 +544,7 @@ class Capacity(nn.Module):
 @pytest.mark.parametrize("room", [8, 12, 25])
 def test_room_for_few_copies_is_noticed_when_more_come(room):
     model, x = Capacity(room), torch.randn(1, 5, 3)
-    suffix = record(model, [model.layer], x)[0]
+    suffix = split_at(model, [model.layer], x)[0]
     for copies in (2, 3, 6):
         news = [suffix.latent[0] * (1 + i) / copies for i in range(copies)]
         expected = torch.cat([replaced(model, model.layer, (x,), new) for new in news])
@@ -561,7 +561,7 @@ def test_a_branch_on_the_batch_is_noticed_at_the_end_that_takes_the_other():
         hidden = model[:2](x)
         return model[2](hidden if hidden.abs().mean() > threshold else hidden.square())
 
-    suffix = record(branching, [model[1]], x, move=lambda latent: latent / 10)[0]
+    suffix = split_at(branching, [model[1]], x, move=lambda latent: latent / 10)[0]
     news = [suffix.latent[0] * scale for scale in (0.1, 0.6, 1.0)]
     expected = torch.cat([replaced(branching, model[1], (x,), new) for new in news])
     torch.testing.assert_close(suffix(torch.cat(news)), expected)
@@ -575,7 +575,7 @@ def test_hooks_of_the_layer_may_change_it_in_place(at_input):
     else:
         model[1].register_forward_hook(lambda _m, _a, output: output.mul_(1.5))
     x = torch.randn(1, 1, 3)[0]
-    suffix = record(model, [model[1]], x, at_input=at_input)[0]
+    suffix = split_at(model, [model[1]], x, at_input=at_input)[0]
     latent = suffix.latent[0]
     torch.testing.assert_close(latent, 1.5 * model[0](x).detach())
     torch.testing.assert_close(suffix(latent / 2), model[2](latent / 2))
@@ -649,7 +649,7 @@ TWO_TENSORS = {
 def test_tensors_that_depend_on_the_inputs_stay_latent(kind):
     make, inputs = TWO_TENSORS[kind]
     layer, head = make(), nn.Linear(8, 2)
-    suffix = record(lambda *given: head(torch.cat(layer(*given), 1).tanh()), [layer], inputs)[0]
+    suffix = split_at(lambda *given: head(torch.cat(layer(*given), 1).tanh()), [layer], inputs)[0]
     assert [tensor.shape for tensor in suffix.latent] == [(2, 4)] * 2
 
 
@@ -670,7 +670,7 @@ def test_what_a_module_keeps_is_that_of_the_inputs_beside_two_tensors():
         return head(one + other) * first.last[:, :1]
 
     x = torch.randn(2, 3)
-    suffix = record(model, [layer], x)[0]
+    suffix = split_at(model, [layer], x)[0]
     actual = suffix(*(part / 2 for part in suffix.latent))
     expected = head(sum(suffix.latent) / 2) * first(x)[:, :1]
     torch.testing.assert_close(actual, expected)
@@ -684,13 +684,13 @@ def test_a_single_number_beside_the_rows_is_no_latent():
         return head(hidden) + 0 * loss
 
     for batch in (1, 3):
-        suffix = record(model, [layer], torch.randn(batch, 3))[0]
+        suffix = split_at(model, [layer], torch.randn(batch, 3))[0]
         assert [tensor.shape for tensor in suffix.latent] == [(batch, 4)]
 
 
 def test_the_given_latent_is_left_as_it_is():
     model = nn.Sequential(nn.Linear(3, 4), nn.Identity(), nn.ReLU(inplace=True), nn.Linear(4, 2))
-    suffix = record(model, [model[1]], torch.randn(2, 3))[0]
+    suffix = split_at(model, [model[1]], torch.randn(2, 3))[0]
     own, given = suffix.latent[0].clone(), -torch.ones(2, 4)
     suffix(given)
     suffix(suffix.latent[0])
@@ -713,7 +713,7 @@ def test_outputs_that_are_not_finite_in_another_column_do_not_matter():
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
     with torch.no_grad():
         model[2].bias[2] = torch.nan
-    suffix = record(model, [model[1]], torch.randn(2, 3))[0]
+    suffix = split_at(model, [model[1]], torch.randn(2, 3))[0]
     news = torch.cat([suffix.latent[0] / 2, suffix.latent[0]])
     torch.testing.assert_close(suffix(news)[:, :2], model[2](news)[:, :2])
 
@@ -737,7 +737,7 @@ class TwoInputs(nn.Module):
 
 def test_keyword_arguments_are_no_latent_beside_positional_ones():
     model, x = TwoInputs(), torch.randn(2, 3)
-    suffix = record(model, [model.layer], x, at_input=True)[0]
+    suffix = split_at(model, [model.layer], x, at_input=True)[0]
     (latent,) = suffix.latent
     expected = model.head(latent / 2 * model.first(x).sigmoid())
     torch.testing.assert_close(suffix(latent / 2), expected)
@@ -766,7 +766,7 @@ class Rotated(nn.Module):
 def test_what_does_not_depend_on_the_input_is_no_latent(rows, batch):
     model, x = Rotated(rows), torch.randn(batch, 5, 3)
     for at_input in (False, True):
-        suffix = record(model, [model.block], x, at_input=at_input)[0]
+        suffix = split_at(model, [model.block], x, at_input=at_input)[0]
         (latent,) = suffix.latent
         assert latent.shape == (batch, 5, 4)
         expected = [model.head(latent * scale * model.table).sum(1) for scale in (0.5, 2.0)]
@@ -783,7 +783,7 @@ def test_all_tensors_stay_latent_where_nothing_tells_them_apart():
         return (first * second).sum(1)
 
     ids = torch.tensor([[2], [3]])  # one token: there are no two to exchange
-    suffix = record(model, [block], ids)[0]
+    suffix = split_at(model, [block], ids)[0]
     assert [tensor.shape for tensor in suffix.latent] == [(2, 1, 3)] * 2
 
 
@@ -798,14 +798,14 @@ def test_a_row_without_an_axis_for_the_batch_gets_one():
             return self.head(hidden).unflatten(0, x.shape[:2]).mean(1)
 
     model, x = Packed(), torch.randn(1, 5, 3)
-    suffix = record(model, [model.layer], x)[0]
+    suffix = split_at(model, [model.layer], x)[0]
     latent = suffix.latent[0]
     assert latent.shape == (1, 5, 4)
     news = [latent * scale for scale in (0.5, 1.0, 2.0)]
     expected = torch.cat([replaced(model, model.layer, (x,), new[0]) for new in news])
     torch.testing.assert_close(suffix(torch.cat(news)), expected)
     with pytest.raises(ValueError, match=r"shape \(10, 4\).*batch of 2.*one row at a time"):
-        record(model, [model.layer], torch.randn(2, 5, 3))
+        split_at(model, [model.layer], torch.randn(2, 5, 3))
 
 
 def test_several_layers_are_placed_at_once():
@@ -818,7 +818,7 @@ def test_several_layers_are_placed_at_once():
 
     x = torch.randn(2, 3)
     for layers in ([model[1], model[3]], [model[3], model[1]]):
-        (suffix,) = record(skipping, layers, x, jointly=True)
+        (suffix,) = split_at(skipping, layers, x, jointly=True)
         first, second = suffix.latent if layers[0] is model[1] else suffix.latent[::-1]
         torch.testing.assert_close(suffix(*suffix.latent), skipping(x))
         news = [(part / 2, part) for part in suffix.latent]
@@ -831,7 +831,7 @@ def test_several_layers_are_placed_at_once():
 def test_a_layer_and_one_inside_it_are_placed_at_once():
     model = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Tanh(), nn.Linear(4, 4)), nn.Tanh())
     x = torch.randn(2, 3)
-    (suffix,) = record(model, [model[1], model[1][0]], x, jointly=True)
+    (suffix,) = split_at(model, [model[1], model[1][0]], x, jointly=True)
     outer, inner = suffix.latent
     torch.testing.assert_close(suffix(outer / 2, inner / 3), (outer / 2).tanh())
 
@@ -841,7 +841,7 @@ def test_a_moved_record_is_checked_by_the_call_that_holds_it():
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     model[2].register_forward_hook(lambda *_: runs.update(["head"]))
     x = torch.randn(2, 3)
-    suffix = record(model, [model[1]], x, move=lambda latent: latent / 2)[0]
+    suffix = split_at(model, [model[1]], x, move=lambda latent: latent / 2)[0]
     z = model[:2](x).detach()
     torch.testing.assert_close(suffix.latent[0], z)
     torch.testing.assert_close(suffix.output, model[2](z / 2))
@@ -871,14 +871,14 @@ def test_a_recurrent_layer_gives_its_sequence(batch):
     x = torch.randn(batch, 5, 3)
     for kind in (nn.LSTM, nn.GRU, nn.RNN):
         model = Model(kind, batch_first=True)
-        (suffix,) = record(model, [model.layer], x)
+        (suffix,) = split_at(model, [model.layer], x)
         (latent,) = suffix.latent
         assert latent.shape == (batch, 5, 4)
         torch.testing.assert_close(suffix(latent / 2), model.head((latent / 2).tanh().sum(1)))
     if batch > 1:
         model = Model(nn.LSTM)
         with pytest.raises(ValueError, match=r"batch of 2.*batch_first=True"):
-            record(model, [model.layer], x)
+            split_at(model, [model.layer], x)
 
 
 def test_a_frozen_backbone_in_inference_mode():
@@ -894,7 +894,7 @@ def test_a_frozen_backbone_in_inference_mode():
             return self.head(self.layer(features.clone()).tanh() * features)
 
     model, x = Model(), torch.randn(2, 3)
-    suffix = record(model, [model.layer], x)[0]
+    suffix = split_at(model, [model.layer], x)[0]
     latent = suffix.latent[0].clone().requires_grad_()
     suffix(latent / 2).sum().backward()
     features = model.backbone(x).relu().detach()
@@ -917,12 +917,12 @@ def test_traced_modules_run_again(name):
 def test_decisions_are_no_scores():
     layer = nn.Linear(3, 3)
     with pytest.raises(TypeError, match=r"floating-point scores.*got torch.int64.*logits"):
-        record(lambda x: layer(x).argmax(1), [layer], torch.randn(2, 3))
+        split_at(lambda x: layer(x).argmax(1), [layer], torch.randn(2, 3))
 
 
 def test_a_layer_without_gradients_is_refused():
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
-    suffix = record(torch.no_grad()(model), [model[1]], torch.randn(2, 3))[0]
+    suffix = split_at(torch.no_grad()(model), [model[1]], torch.randn(2, 3))[0]
     with pytest.raises(ValueError, match=r"layer Tanh runs without gradients.*torch.no_grad"):
         suffix(suffix.latent[0])
     with torch.no_grad():
@@ -951,7 +951,7 @@ def test_several_layers_share_one_run():
     counts = Counter()
     for i, module in enumerate(model):
         module.register_forward_hook(lambda *_, i=i: counts.update([i]))
-    suffixes = record(model, [model[2], model[0]], x)
+    suffixes = split_at(model, [model[2], model[0]], x)
     assert counts == {0: 1, 1: 1, 2: 1, 3: 1}
     for suffix, index in zip(suffixes, (2, 0), strict=True):
         torch.testing.assert_close(
@@ -964,10 +964,10 @@ def test_hooks_of_the_user_still_act():
     model[0].register_forward_hook(lambda _m, _a, output: output * 2)
     model[1].register_forward_hook(lambda _m, _a, output: output + 1)
     x = torch.randn(2, 3)
-    suffix = record(model, [model[1]], x)[0]
+    suffix = split_at(model, [model[1]], x)[0]
     torch.testing.assert_close(suffix.latent[0], torch.tanh(2 * nn.Linear.forward(model[0], x)) + 1)
     torch.testing.assert_close(suffix(suffix.latent[0]), model(x))
-    before_layer = record(model, [model[2]], x)[0]
+    before_layer = split_at(model, [model[2]], x)[0]
     torch.testing.assert_close(before_layer(before_layer.latent[0]), model(x))
 
 
@@ -985,7 +985,7 @@ def test_hooks_that_collect_see_the_latent_in_place(move, at_input):
         return model(x) + seen["value"].square()[:, :2]
 
     x = torch.randn(2, 3)
-    suffix = record(collecting, [layer], x, at_input=at_input, move=move)[0]
+    suffix = split_at(collecting, [layer], x, at_input=at_input, move=move)[0]
     latent = suffix.latent[0]
     news = [latent / 2, latent / 3, latent]
     expected = torch.cat([model[3](new) + new.square()[:, :2] for new in news])
@@ -1032,7 +1032,7 @@ def test_nothing_is_left_behind_after_success_or_error():
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     x = torch.randn(2, 3)
     before = snapshot(model)
-    suffix = record(model, [model[1]], x)[0]
+    suffix = split_at(model, [model[1]], x)[0]
     suffix(suffix.latent[0])
     assert snapshot(model) == before
 
@@ -1041,7 +1041,7 @@ def test_nothing_is_left_behind_after_success_or_error():
         raise ArithmeticError
 
     with pytest.raises(ArithmeticError):
-        record(broken, [model[1]], x)
+        split_at(broken, [model[1]], x)
     assert snapshot(model) == before
     calls = Counter()
 
@@ -1052,7 +1052,7 @@ def test_nothing_is_left_behind_after_success_or_error():
             raise ArithmeticError
         return model(x)
 
-    suffix = record(breaks_later, [model[1]], x)[0]
+    suffix = split_at(breaks_later, [model[1]], x)[0]
     with pytest.raises(ArithmeticError):
         suffix(suffix.latent[0])
     assert snapshot(model) == before
@@ -1063,14 +1063,14 @@ def test_an_instance_forward_is_put_back():
     original = model[0].forward
     patched = lambda x: 3 * original(x)  # noqa: E731
     model[0].forward = patched
-    suffix = record(model, [model[1]], torch.randn(2, 3))[0]
+    suffix = split_at(model, [model[1]], torch.randn(2, 3))[0]
     suffix(suffix.latent[0])
     assert model[0].forward is patched
 
 
 def test_activations_die_with_the_suffix():
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
-    suffix = record(model, [model[1]], torch.randn(2, 3))[0]
+    suffix = split_at(model, [model[1]], torch.randn(2, 3))[0]
     suffix(suffix.latent[0].requires_grad_()).sum().backward()
     latent = weakref.ref(suffix.latent[0])
     del suffix
@@ -1090,26 +1090,26 @@ def test_refusals_name_layer_and_remedy():
     model = Twice()
     x = torch.randn(2, 3)
     with pytest.raises(ValueError, match=r"'layer' \(Linear\) fired 2 times.*runs once"):
-        record(model, [model.layer], x)
+        split_at(model, [model.layer], x)
     with pytest.raises(ValueError, match=r"'unused' \(Linear\) fired 0 times.*copy of the model"):
-        record(model, [model.unused], x)
+        split_at(model, [model.unused], x)
     with pytest.raises(TypeError, match=r"`layer` must be a module.*got str; .*get_submodule"):
-        record(model, ["layer"], x)
+        split_at(model, ["layer"], x)
 
 
 def test_outputs_of_another_kind_are_refused():
     layer = nn.Linear(3, 3)
     x = torch.randn(2, 3)
     with pytest.raises(TypeError, match=r"must return a tensor \(B,\) or \(B, C\), got dict"):
-        record(lambda x: {"logits": layer(x)}, [layer], x)
+        split_at(lambda x: {"logits": layer(x)}, [layer], x)
     with pytest.raises(ValueError, match=r"one row for each of the 2 input rows, got shape \(\)"):
-        record(lambda x: layer(x).sum(), [layer], x)
+        split_at(lambda x: layer(x).sum(), [layer], x)
 
 
 def test_sequence_first_layers_are_refused():
     encoder = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=False).eval()
     with pytest.raises(ValueError, match=r"shape \(5, 2, 8\).*batch of 2.*batch_first=True"):
-        record(lambda x: encoder(x.transpose(0, 1)).mean(0), [encoder], torch.randn(2, 5, 8))
+        split_at(lambda x: encoder(x.transpose(0, 1)).mean(0), [encoder], torch.randn(2, 5, 8))
 
 
 def test_sequence_first_layer_of_as_many_tokens_as_rows_is_still_right():
@@ -1120,7 +1120,7 @@ def test_sequence_first_layer_of_as_many_tokens_as_rows_is_still_right():
     def forward_func(x):
         return head(encoder(x.transpose(0, 1)).tanh()[0])
 
-    suffix = record(forward_func, [encoder], x)[0]
+    suffix = split_at(forward_func, [encoder], x)[0]
     latent = suffix.latent[0]
     expected = torch.cat([replaced(forward_func, encoder, (x,), latent * s) for s in (0.5, 2)])
     torch.testing.assert_close(suffix(torch.cat([latent / 2, latent * 2])), expected)
@@ -1129,12 +1129,12 @@ def test_sequence_first_layer_of_as_many_tokens_as_rows_is_still_right():
 def test_nan_names_the_layer():
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
     with pytest.raises(ValueError, match=r"layer '0' \(Linear\) holds NaN"):
-        record(model, [model[0]], torch.full((1, 3), float("nan")))
+        split_at(model, [model[0]], torch.full((1, 3), float("nan")))
 
 
 def test_latent_of_another_shape_is_refused():
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
-    suffix = record(model, [model[0]], torch.randn(2, 3))[0]
+    suffix = split_at(model, [model[0]], torch.randn(2, 3))[0]
     with pytest.raises(ValueError, match=r"has \[\(2, 4\)\], got \[\(3, 4\)\]"):
         suffix(torch.randn(3, 4))
 
@@ -1150,7 +1150,7 @@ def test_another_path_through_the_model_is_refused():
             x = layers[0](x)
         return layers[1](x)
 
-    suffix = record(wandering, [layers[1]], torch.randn(2, 3))[0]
+    suffix = split_at(wandering, [layers[1]], torch.randn(2, 3))[0]
     with pytest.raises(RuntimeError, match=r"Linear ran more often before layer.*same path"):
         suffix(suffix.latent[0])
 
@@ -1160,7 +1160,7 @@ def test_data_parallel_is_refused(monkeypatch):
     monkeypatch.setattr(parallel, "device_ids", [0, 1])
     for forward_func in (parallel, parallel.forward, lambda x: parallel(x)):
         with pytest.raises(ValueError, match=r"DataParallel on devices \[0, 1\].*parallel.module"):
-            record(forward_func, [parallel.module], torch.randn(2, 3))
+            split_at(forward_func, [parallel.module], torch.randn(2, 3))
 
 
 @pytest.mark.parametrize("kind", [nn.Dropout, nn.BatchNorm1d])
@@ -1168,7 +1168,7 @@ def test_training_mode_warns(kind):
     model = nn.Sequential(nn.Linear(3, 4), kind(4) if kind is nn.BatchNorm1d else kind(0.5))
     words = rf"'1' \({kind.__name__}\) is in training mode.*model.eval"
     with pytest.warns(UserWarning, match=words):
-        record(model, [model[0]], torch.randn(2, 3))
+        split_at(model, [model[0]], torch.randn(2, 3))
 
 
 def test_compiled_models_run_eagerly():
@@ -1176,7 +1176,7 @@ def test_compiled_models_run_eagerly():
     compiled = torch.compile(model, backend="eager")
     x = torch.randn(2, 3)
     compiled(x)
-    suffix = record(compiled, [model[1]], x)[0]
+    suffix = split_at(compiled, [model[1]], x)[0]
     torch.testing.assert_close(
         suffix(suffix.latent[0] / 2), replaced(model, model[1], (x,), suffix.latent[0] / 2)
     )
@@ -1185,7 +1185,7 @@ def test_compiled_models_run_eagerly():
 def test_inference_mode_inputs():
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     with torch.inference_mode():
-        suffix = record(model, [model[1]], torch.randn(2, 3))[0]
+        suffix = split_at(model, [model[1]], torch.randn(2, 3))[0]
     latent = suffix.latent[0].requires_grad_()
     suffix(latent).sum().backward()
     assert latent.grad is not None

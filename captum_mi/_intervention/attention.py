@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from captum_mi._intervention.gradient import check_gradient
 from captum_mi._intervention.hooks import in_this_thread
-from captum_mi._intervention.nested import at_least_single
+from captum_mi._intervention.precision import at_least_single
 from captum_mi._intervention.trace import AS_WRITTEN
 
 SDPA = "sdpa"
@@ -68,7 +68,7 @@ class _Reader(TorchFunctionMode):
         self._wants_gradient = torch.is_grad_enabled()
 
     def move(self, by: int) -> None:
-        """Tells that the layer is entered (1) or left (-1)."""
+        """Counts that the layer is entered (1) or left (-1)."""
         self._depth += by
 
     def __torch_function__(
@@ -77,7 +77,7 @@ class _Reader(TorchFunctionMode):
         types: Sequence[type],
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> object:
         if self._depth and func is getattr(functional, FUSED):
             func = self._read
         elif self._depth and func is functional.multi_head_attention_forward:
@@ -104,7 +104,7 @@ def _attend(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """``scaled_dot_product_attention`` and its probabilities."""
+    """Returns what ``scaled_dot_product_attention`` does, and its probabilities."""
     if enable_gqa:
         repeats = query.shape[-3] // key.shape[-3]
         key, value = (part.repeat_interleave(repeats, dim=-3) for part in (key, value))

@@ -33,7 +33,7 @@ def in_this_thread(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function, doing nothing (and returning None) when another thread calls it."""
     thread = threading.get_ident()
 
-    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def guarded(*args: Any, **kwargs: Any) -> object:
         return function(*args, **kwargs) if threading.get_ident() == thread else None
 
     return guarded
@@ -80,7 +80,7 @@ def edit_output(
 
 @contextmanager
 def edit_input(
-    layer: nn.Module, edit: Callable[[Values], Values | None], *, first: bool = False
+    layer: nn.Module, edit: Callable[[Values], object], *, first: bool = False
 ) -> Iterator[None]:
     """Passes the layer's ``(args, kwargs)`` through ``edit``, as :func:`edit_output` does."""
     hook = in_this_thread(lambda _module, args, kwargs: edit((args, kwargs)))
@@ -128,7 +128,7 @@ class _ForwardByThread:
         self.of_the_instance = "forward" in vars(module)
         self.replacements: dict[int, Callable[..., Any]] = {}
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def __call__(self, *args: Any, **kwargs: Any) -> object:
         replacement = self.replacements.get(threading.get_ident())
         if replacement is None:
             return self.own(*args, **kwargs)
@@ -141,23 +141,23 @@ class _ForwardByThread:
             del module.forward
 
 
-class _LayerReached(Exception):  # noqa: N818
+class _LayerReachedError(Exception):
     """Ends a forward pass that is not needed any further."""
 
 
-def layer_value(run: Callable[[], object], layer: nn.Module) -> Any:  # noqa: ANN401
+def layer_value(run: Callable[[], object], layer: nn.Module) -> object:
     """Returns the layer's first output in a forward pass, which ends there.
 
     Raises:
         ValueError: if the layer does not fire.
     """
-    values: list[Any] = []
+    values: list[object] = []
 
-    def stop(output: Any) -> None:  # noqa: ANN401
+    def stop(output: object) -> None:
         values.append(output)
-        raise _LayerReached
+        raise _LayerReachedError
 
-    with edit_output(layer, stop), suppress(_LayerReached):
+    with edit_output(layer, stop), suppress(_LayerReachedError):
         run()
     if not values:
         raise ValueError(f"layer {type(layer).__name__} did not fire; is it part of this model?")

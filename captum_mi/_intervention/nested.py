@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def tensors(value: object) -> Iterator[Tensor]:
@@ -23,17 +25,21 @@ def tensors(value: object) -> Iterator[Tensor]:
             yield from tensors(item)
 
 
-def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:  # noqa: ANN401
+def map_tensors(function: Callable[[Tensor], Tensor], value: T) -> T:
     """Returns ``value``, same containers, with ``function`` applied to every tensor."""
+    return cast("T", _mapped(function, value))
+
+
+def _mapped(function: Callable[[Tensor], Tensor], value: object) -> object:
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Mapping):
-        result = copy.copy(value)
+        result: Any = copy.copy(value)
         for key, item in value.items():
-            result[key] = map_tensors(function, item)  # type: ignore[index]
+            result[key] = _mapped(function, item)
         return result
     if isinstance(value, (tuple, list)):
-        items = [map_tensors(function, item) for item in value]
+        items: list[Any] = [_mapped(function, item) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value
 
@@ -47,24 +53,23 @@ def floating(value: object) -> tuple[int, ...]:
     )
 
 
-def is_additive_mask(tensor: Tensor) -> bool:
-    """Whether a floating-point tensor is an attention mask: it holds -inf, or the least number."""
-    return bool(tensor.amin() <= torch.finfo(tensor.dtype).min / 2)
-
-
-def at_least_single(tensor: Tensor) -> Tensor:
-    """Widens half precision to float32; keeps float32 and float64."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
 def take(value: object, positions: tuple[int, ...]) -> tuple[Tensor, ...]:
     """Returns the tensors of ``value`` at ``positions``."""
     found = tuple(tensors(value))
     return tuple(found[i] for i in positions)
 
 
-def put(value: Any, positions: tuple[int, ...], new: tuple[Tensor, ...]) -> Any:  # noqa: ANN401
+def put(value: T, positions: tuple[int, ...], new: tuple[Tensor, ...]) -> T:
     """Returns ``value`` with the tensors at ``positions`` replaced by ``new``."""
     replacement = dict(zip(positions, new, strict=True))
     counter = itertools.count()
     return map_tensors(lambda old: replacement.get(next(counter), old), value)
+
+
+def detached_copy(value: T) -> T:
+    """Detaches and copies every tensor, so that later in-place operations do not reach it.
+
+    The copies can take part in gradients, also where the model itself is in inference mode.
+    """
+    with torch.inference_mode(mode=False):
+        return map_tensors(lambda tensor: tensor.detach().clone(), value)

@@ -29,11 +29,11 @@ class Call:
     """
 
     module: nn.Module
-    output: Any
+    output: object
     aliases: dict[int, int] = field(default_factory=dict)
     changed: dict[int, Tensor] = field(default_factory=dict)
 
-    def replay(self, args: tuple[Any, ...], tile: Callable[[Any], Any]) -> Any:  # noqa: ANN401
+    def replay(self, args: tuple[Any, ...], tile: Callable[[Any], Any]) -> object:
         """Does to ``args`` what the call did, and returns its output, both fit by ``tile``."""
         given = tuple(nested.tensors(args))
         for position, value in self.changed.items():
@@ -71,7 +71,7 @@ class LayerTrace:
         self.firings = 0
         self.before: list[Call] = []
         self.own: Call | None = None
-        self.value: Any = None
+        self.value: object = None
         self.positions: tuple[int, ...] = ()
         self.moved: Tensor | None = None
         self.random: tuple[str, ...] = ()
@@ -86,30 +86,30 @@ class LayerTrace:
         """Whether the output of every call before the layer was kept."""
         return all(call.output is not _DROPPED for call in self.before)
 
-    def capture_output(self, output: Any) -> Any:  # noqa: ANN401
+    def capture_output(self, output: object) -> object:
         """Keeps the layer's output; its floating-point tensors are latent.
 
         Of a recurrent layer only the sequence is: its last states have other axes.
         """
-        self.value = detached_copy(output)
+        self.value = nested.detached_copy(output)
         self.positions = _with_axes(nested.floating(output), output)
         if isinstance(self.layer, nn.RNNBase):
             self.positions = self.positions[:1]
         return self._moved(output)
 
-    def capture_input(self, values: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:  # noqa: ANN401
+    def capture_input(self, values: tuple[tuple[Any, ...], dict[str, Any]]) -> object:
         """Keeps the layer's input; keyword arguments are latent only without positional ones."""
-        self.value = detached_copy(values)
+        self.value = nested.detached_copy(values)
         args, _ = values
         tensors = tuple(nested.tensors(values))
         self.positions = tuple(
             i
             for i in nested.floating(args) or nested.floating(values)
-            if not nested.is_additive_mask(tensors[i])
+            if not _is_additive_mask(tensors[i])
         )
         return self._moved(values)
 
-    def _moved(self, value: Any) -> Any:  # noqa: ANN401
+    def _moved(self, value: object) -> object:
         """Moves the latent in ``value``; None to keep it.
 
         It is kept where it is not clear yet which tensor it is, and where hooks of the layer's own
@@ -142,7 +142,7 @@ class LayerTrace:
         self.positions = changed or self.positions
 
 
-class Recorder:
+class Tracer:
     """Watches one run of the model for the calls that end before each layer.
 
     A call made inside another that also ends before the layer need not be kept: replaying the outer
@@ -168,7 +168,7 @@ class Recorder:
         self._open: list[_OpenCall] = []
         self._ended: list[list[Call]] = [[]]  # calls that ended, for each open call around them
 
-    def run(self, args: tuple[Any, ...]) -> Any:  # noqa: ANN401
+    def run(self, args: tuple[Any, ...]) -> object:
         """Runs the model on ``args`` and returns its output.
 
         Raises:
@@ -212,7 +212,7 @@ class Recorder:
         self._open.append(_OpenCall(module, tuple(nested.tensors(args))))
         self._ended.append([])
 
-    def _finish(self, module: nn.Module, output: Any) -> None:  # noqa: ANN401
+    def _finish(self, module: nn.Module, output: object) -> None:
         call = self._open.pop()
         self._ended.pop()
         if isinstance(module, torch.jit.ScriptModule):
@@ -234,10 +234,15 @@ class Recorder:
 _DROPPED = object()
 
 
-def _with_axes(positions: tuple[int, ...], value: Any) -> tuple[int, ...]:  # noqa: ANN401
+def _with_axes(positions: tuple[int, ...], value: object) -> tuple[int, ...]:
     """Leaves out single numbers, such as a loss, beside tensors that have rows."""
     tensors = tuple(nested.tensors(value))
     return tuple(i for i in positions if tensors[i].ndim) or positions
+
+
+def _is_additive_mask(tensor: Tensor) -> bool:
+    """Returns whether a tensor is an attention mask: it holds -inf, or the least number."""
+    return bool(tensor.amin() <= torch.finfo(tensor.dtype).min / 2)
 
 
 class _OpenCall:
@@ -248,11 +253,11 @@ class _OpenCall:
         self._given = given
         self._states = [_state(tensor) for tensor in given]
 
-    def end(self, output: Any) -> Call:  # noqa: ANN401
+    def end(self, output: object) -> Call:
         positions = {id(tensor): i for i, tensor in enumerate(self._given)}
         return Call(
             module=self.module,
-            output=detached_copy(output),
+            output=nested.detached_copy(output),
             aliases={
                 i: positions[id(tensor)]
                 for i, tensor in enumerate(nested.tensors(output))
@@ -267,7 +272,7 @@ class _OpenCall:
 
 
 def _state(tensor: Tensor) -> int | Tensor:
-    """What tells later of a change in place: the version, or a copy in inference mode."""
+    """Returns what shows a later change in place: the version, or a copy in inference mode."""
     return tensor.clone() if tensor.is_inference() else tensor._version
 
 
@@ -275,15 +280,6 @@ def _is_changed(tensor: Tensor, state: int | Tensor) -> bool:
     if isinstance(state, Tensor):
         return not torch.equal(tensor, state)
     return tensor._version != state
-
-
-def detached_copy(value: Any) -> Any:  # noqa: ANN401
-    """Detaches and copies every tensor, so that later in-place operations do not reach it.
-
-    The copies can take part in gradients, also where the model itself is in inference mode.
-    """
-    with torch.inference_mode(mode=False):
-        return nested.map_tensors(lambda tensor: tensor.detach().clone(), value)
 
 
 def _refuse_data_parallel(module: nn.DataParallel[nn.Module]) -> None:

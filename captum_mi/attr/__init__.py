@@ -1,7 +1,8 @@
 """Attribution methods, each a Captum ``Attribution``."""
 
-from captum_mi.attr.attention import AttentionSaliency, GenericAttention
+from captum_mi.attr.attention_saliency import AttentionSaliency
 from captum_mi.attr.fast_ig import FastIG
+from captum_mi.attr.generic_attention import GenericAttention
 from captum_mi.attr.layer_statistics import LayerStatistics
 from captum_mi.attr.methods import METHODS
 from captum_mi.attr.mfaba import MFABA

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from captum._utils.common import _select_targets
 from torch import Tensor
 
-from captum_mi._intervention.nested import at_least_single
+from captum_mi._intervention.precision import at_least_single
+from captum_mi.attr._captum import select_targets
 
 if TYPE_CHECKING:
-    from captum._utils.typing import TargetType
-
     from captum_mi._intervention.suffix import LayerSuffix
+    from captum_mi.attr._captum import TargetType
 
 
 def target_scores(output: Tensor, target: TargetType) -> Tensor:
@@ -24,7 +23,7 @@ def target_scores(output: Tensor, target: TargetType) -> Tensor:
         IndexError: if there is no such output (RuntimeError of a tensor of targets, as PyTorch).
     """
     try:
-        selected = _select_targets(output, target)
+        selected = select_targets(output, target)
     except (IndexError, RuntimeError) as error:
         raise type(error)(
             f"`target` must be an index into the model's outputs {tuple(output.shape)}, that is"

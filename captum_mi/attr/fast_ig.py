@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from captum._utils.typing import TargetType
-from captum.attr._utils.attribution import LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_mi._intervention.nested import at_least_single
+from captum_mi._intervention.precision import at_least_single
 from captum_mi._intervention.suffix import LayerSuffix
-from captum_mi.attr._layers import explain_layers
+from captum_mi.attr._base import Attributions, LayerMethod
+from captum_mi.attr._captum import TargetType
 from captum_mi.attr._scores import scores_and_gradients
 
 
-class FastIG(LayerAttribution):
+class FastIG(LayerMethod):
     r"""Fast Integrated Gradients: the layer's value times the score's gradient, in one pass.
 
     .. math:: A = z \odot \nabla F(z)
@@ -48,7 +47,7 @@ class FastIG(LayerAttribution):
         multiply_by_inputs: bool = True,
     ) -> None:
         """Stores the model and the layer; nothing is hooked before ``attribute``."""
-        LayerAttribution.__init__(self, forward_func, layer, device_ids)
+        super().__init__(forward_func, layer, device_ids)
         self._multiply_by_inputs = multiply_by_inputs
 
     @classmethod
@@ -61,10 +60,10 @@ class FastIG(LayerAttribution):
         self,
         inputs: Tensor | tuple[Tensor, ...],
         target: TargetType = None,
-        additional_forward_args: Any = None,  # noqa: ANN401
+        additional_forward_args: object = None,
         attribute_to_layer_input: bool = False,
         grad_kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Attributions:
         """Multiplies the layer's value by the score's gradient.
 
         Args:
@@ -94,13 +93,8 @@ class FastIG(LayerAttribution):
                 for part, gradient in zip(suffix.latent, gradients, strict=True)
             )
 
-        return explain_layers(
-            self,
-            explain,
-            inputs,
-            target,
-            additional_forward_args,
-            at_input=attribute_to_layer_input,
+        return self.attribute_layers(
+            explain, inputs, target, additional_forward_args, at_input=attribute_to_layer_input
         )
 
     @property

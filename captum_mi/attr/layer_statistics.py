@@ -113,8 +113,8 @@ class LayerStatistics:
 
 
 @torch.no_grad()
-def _values(model: Callable[..., Any], layer: nn.Module, batch: Any) -> Tensor:  # noqa: ANN401
-    """(B, ...) the layer's output for a batch, in double precision."""
+def _values(model: Callable[..., Any], layer: nn.Module, batch: object) -> Tensor:
+    """Returns the layer's output for a batch, (B, ...), in double precision."""
     if isinstance(batch, Mapping):
         value = layer_value(lambda: model(**batch), layer)
     else:

@@ -8,8 +8,9 @@ from typing import Any
 from captum.attr import Attribution
 from torch import nn
 
-from captum_mi.attr.attention import AttentionSaliency, GenericAttention
+from captum_mi.attr.attention_saliency import AttentionSaliency
 from captum_mi.attr.fast_ig import FastIG
+from captum_mi.attr.generic_attention import GenericAttention
 from captum_mi.attr.mfaba import MFABA
 from captum_mi.attr.multimodal_ib import MultimodalIB
 from captum_mi.attr.narrowing_ib import NarrowingIB

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from captum._utils.typing import TargetType
-from captum.attr._utils.attribution import LayerAttribution
 from captum.log import log_usage
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum_mi._checks import check_choice, check_positive, check_positive_number
-from captum_mi._intervention.nested import at_least_single
+from captum_mi._intervention.precision import at_least_single
 from captum_mi._intervention.suffix import LayerSuffix
-from captum_mi.attr._layers import explain_layers
+from captum_mi.attr._base import Attributions, LayerMethod
+from captum_mi.attr._captum import TargetType
 from captum_mi.attr._scores import scores_and_gradients
 
 
-class MFABA(LayerAttribution):
+class MFABA(LayerMethod):
     r"""More faithful and accelerated boundary-based attribution: what an attack has to change.
 
     From the layer's value an attack takes steps that lower the target's score F, and each element
@@ -30,11 +28,6 @@ class MFABA(LayerAttribution):
     with :math:`g_t` the gradient of F at :math:`z_t`. Signed, deterministic. With the left rule,
     :math:`g_t` alone as published, and sign steps every element is >= 0.
 
-    Args:
-        forward_func: the model, or any callable that runs it and returns (B,) or (B, C).
-        layer: the layer, or a list of layers, each attacked on its own.
-        device_ids: accepted as by Captum's layer methods, and not needed.
-
     Source: Zhu et al., "MFABA: A More Faithful and Accelerated Boundary-based Attribution Method
     for Deep Neural Networks", AAAI 2024, algorithm 1.
 
@@ -43,15 +36,6 @@ class MFABA(LayerAttribution):
         >>> MFABA(model, model[0]).attribute(torch.randn(5, 3), target=1).shape
         torch.Size([5, 4])
     """
-
-    def __init__(
-        self,
-        forward_func: Callable[..., Any],
-        layer: nn.Module | list[nn.Module],
-        device_ids: list[int] | None = None,
-    ) -> None:
-        """Stores the model and the layer; nothing is hooked before ``attribute``."""
-        LayerAttribution.__init__(self, forward_func, layer, device_ids)
 
     @classmethod
     def get_name(cls) -> str:
@@ -63,14 +47,14 @@ class MFABA(LayerAttribution):
         self,
         inputs: Tensor | tuple[Tensor, ...],
         target: TargetType = None,
-        additional_forward_args: Any = None,  # noqa: ANN401
+        additional_forward_args: object = None,
         *,
         n_steps: int = 10,
         step_size: float = 0.01,
         step: Literal["sign", "gradient"] = "sign",
         method: Literal["trapezoid", "left"] = "trapezoid",
         attribute_to_layer_input: bool = False,
-    ) -> Any:  # noqa: ANN401
+    ) -> Attributions:
         """Attacks the target's score and credits the layer's elements with its fall.
 
         Args:
@@ -123,13 +107,8 @@ class MFABA(LayerAttribution):
                 )
             return total
 
-        return explain_layers(
-            self,
-            explain,
-            inputs,
-            target,
-            additional_forward_args,
-            at_input=attribute_to_layer_input,
+        return self.attribute_layers(
+            explain, inputs, target, additional_forward_args, at_input=attribute_to_layer_input
         )
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
-from captum._utils.common import _expand_target, _format_outputs
-from captum._utils.typing import TargetType
-from captum.attr._utils.attribution import LayerAttribution
 from captum.log import log_usage
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import conv2d, logsigmoid, pad
 
 from captum_mi._checks import check_choice, check_positive, check_positive_number
-from captum_mi._intervention.nested import at_least_single
-from captum_mi._intervention.suffix import LayerSuffix, record
-from captum_mi.attr._degenerate import check_finite, warn_if_degenerate
+from captum_mi._intervention.precision import at_least_single
+from captum_mi._intervention.suffix import LayerSuffix
+from captum_mi.attr._base import Attributions, LayerMethod, check_finite, warn_if_degenerate
+from captum_mi.attr._captum import TargetType, expand_target
 from captum_mi.attr._scores import target_scores
 from captum_mi.attr.layer_statistics import LayerStatistics
 
@@ -44,7 +42,7 @@ class Bottleneck:
         prior: LayerStatistics | None = None,
         smoothing: float | None = None,
     ) -> None:
-        """Prepares the normalised latent and the smoothing kernel."""
+        """Prepares the normalized latent and the smoothing kernel."""
         self.latent = at_least_single(latent)
         self.mean = self.latent.new_zeros(())
         self.std = self.latent.new_ones(())
@@ -70,8 +68,8 @@ class Bottleneck:
             log_stopped = logsigmoid(-alpha)
         else:
             log_stopped = stopped.clamp(min=torch.finfo(stopped.dtype).tiny).log()
-        normalised = (self.latent - self.mean) / self.std
-        nats = -0.5 * (1 + 2 * log_stopped - (through * normalised) ** 2 - stopped**2)
+        normalized = (self.latent - self.mean) / self.std
+        nats = -0.5 * (1 + 2 * log_stopped - (through * normalized) ** 2 - stopped**2)
         nats = nats.clamp(min=0)
         return nats if self.active is None else nats * self.active
 
@@ -101,30 +99,25 @@ class Bottleneck:
 
 
 def _gaussian(sigma: float) -> Tensor:
-    """(k, k) kernel of sum one, k = 2 round(2 sigma) + 1."""
+    """Returns a (k, k) kernel of sum one, k = 2 round(2 sigma) + 1."""
     reach = round(2 * sigma)
     line = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
     kernel = line[:, None] * line
     return kernel / kernel.sum()
 
 
-class MultimodalIB(LayerAttribution):
+class MultimodalIB(LayerMethod):
     r"""Noise bottleneck: how many nats of each element of a layer the target needs.
 
     Each element z of the layer's output is mixed with noise, :math:`t = \lambda z + (1 - \lambda)
-    \epsilon`, and :math:`\lambda = \sigma(\alpha)` is optimised, for each row by itself:
+    \epsilon`, and :math:`\lambda = \sigma(\alpha)` is optimized, for each row by itself:
 
     .. math:: \min_\alpha \; \beta \, \overline{KL}(\alpha) - F(t)
 
     keeps the score F of the target while the information that passes shrinks. Without a prior this
     is M2IB: noise N(0, 1), the raw score. With fitted statistics, a smoothing and
     ``objective="log_softmax"`` it is the per-sample IBA. Only the model behind the layer runs in
-    the optimisation. Rows do not influence each other.
-
-    Args:
-        forward_func: the model, or any callable that runs it and returns (B,) or (B, C).
-        layer: the layer, or a list of layers, each explained on its own.
-        device_ids: accepted as by Captum's layer methods, and not needed.
+    the optimization. Rows do not influence each other.
 
     Source: Wang et al., "Visual Explanations of Image-Text Representations via Multi-Modal
     Information Bottleneck Attribution", NeurIPS 2023; Schulz et al., "Restricting the Flow:
@@ -136,15 +129,6 @@ class MultimodalIB(LayerAttribution):
         torch.Size([5, 4])
     """
 
-    def __init__(
-        self,
-        forward_func: Callable[..., Any],
-        layer: nn.Module | list[nn.Module],
-        device_ids: list[int] | None = None,
-    ) -> None:
-        """Stores the model and the layer; nothing is hooked before ``attribute``."""
-        LayerAttribution.__init__(self, forward_func, layer, device_ids)
-
     @classmethod
     def get_name(cls) -> str:
         """Returns the method's name."""
@@ -155,7 +139,7 @@ class MultimodalIB(LayerAttribution):
         self,
         inputs: Tensor | tuple[Tensor, ...],
         target: TargetType = None,
-        additional_forward_args: Any = None,  # noqa: ANN401
+        additional_forward_args: object = None,
         *,
         beta: float = 0.1,
         n_steps: int = 10,
@@ -167,8 +151,8 @@ class MultimodalIB(LayerAttribution):
         attribute_to_layer_input: bool = False,
         internal_batch_size: int | None = None,
         seed: int = 0,
-    ) -> Any:  # noqa: ANN401
-        """Optimises the bottleneck and returns what passes it.
+    ) -> Attributions:
+        """Optimizes the bottleneck and returns what passes it.
 
         Args:
             inputs: (B, ...), or a tuple of such tensors.
@@ -207,22 +191,14 @@ class MultimodalIB(LayerAttribution):
             check_positive_number("smoothing", smoothing)
         if internal_batch_size is not None:
             check_positive("internal_batch_size", internal_batch_size)
-        layers = self.layer if isinstance(self.layer, list) else [self.layer]
-        suffixes = record(
-            self.forward_func,
-            layers,
-            inputs,
-            additional_forward_args,
-            at_input=attribute_to_layer_input,
-        )
         scores = _Scores(target, objective)
-        scores(suffixes[0].output, copies=1)
-        results = []
-        for suffix in suffixes:
+
+        def explain(suffix: LayerSuffix) -> tuple[Tensor, ...]:
+            scores(suffix.output, copies=1)
             _check_fit(suffix, prior, smoothing)
             bottlenecks = [Bottleneck(part, prior, smoothing) for part in suffix.latent]
-            with torch.inference_mode(mode=False), torch.enable_grad():
-                alphas = _optimise(
+            with torch.enable_grad():
+                alphas = _optimize(
                     suffix,
                     bottlenecks,
                     scores,
@@ -233,14 +209,19 @@ class MultimodalIB(LayerAttribution):
                     rows_at_once=internal_batch_size,
                     seed=seed,
                 )
-            with torch.no_grad():
-                found = tuple(
-                    bottleneck.capacity(alpha)
-                    for bottleneck, alpha in zip(bottlenecks, alphas, strict=True)
-                )
-            check_finite(found, suffix.name)
-            results.append(found)
-        return _format_outputs(isinstance(self.layer, list), results)
+            return tuple(
+                bottleneck.capacity(alpha)
+                for bottleneck, alpha in zip(bottlenecks, alphas, strict=True)
+            )
+
+        return self.attribute_layers(
+            explain, inputs, target, additional_forward_args, at_input=attribute_to_layer_input
+        )
+
+    def checked(self, found: Sequence[Tensor], layer_name: str) -> tuple[Tensor, ...]:
+        """Returns the nats of a layer if they are finite; the optimization warned of gradients."""
+        check_finite(found, layer_name)
+        return tuple(found)
 
 
 class _Scores:
@@ -258,10 +239,10 @@ class _Scores:
                     f" {tuple(output.shape)}; use 'score'"
                 )
             output = at_least_single(output).log_softmax(dim=-1)
-        return target_scores(output, _expand_target(self._target, copies))
+        return target_scores(output, expand_target(self._target, copies))
 
 
-def _optimise(
+def _optimize(
     suffix: LayerSuffix,
     bottlenecks: list[Bottleneck],
     scores: _Scores,

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from captum._utils.common import _format_outputs
-from captum._utils.typing import BaselineType, TargetType
-from captum.attr import IntegratedGradients
-from captum.attr._utils.approximation_methods import (
-    SUPPORTED_METHODS,
-    approximation_parameters,
-)
-from captum.attr._utils.attribution import GradientAttribution, LayerAttribution
+from captum.attr import GradientAttribution, IntegratedGradients
 from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_mi._checks import check_choice, check_positive
 from captum_mi._intervention import nested
-from captum_mi._intervention.suffix import LayerSuffix, record, watch
-from captum_mi.attr._degenerate import check_finite, warn_if_degenerate
+from captum_mi._intervention.precision import at_least_single
+from captum_mi._intervention.split import split_at, trace_layers
+from captum_mi._intervention.suffix import LayerSuffix
+from captum_mi.attr._base import Attributions, LayerMethod
+from captum_mi.attr._captum import (
+    QUADRATURES,
+    BaselineType,
+    TargetType,
+    first_point,
+    unlogged_attribute,
+)
 from captum_mi.attr._scores import scores_and_gradients, target_scores
 
-Attributions = Tensor | tuple[Tensor, ...] | list[Tensor | tuple[Tensor, ...]]
-LayerBaselines = Tensor | float | tuple[Tensor | float, ...]
+LayerBaselines: TypeAlias = Tensor | float | tuple[Tensor | float, ...]
 
 
-class NarrowingIB(LayerAttribution, GradientAttribution):
+class NarrowingIB(LayerMethod, GradientAttribution):
     r"""Narrowing information bottleneck (NIB): what a layer says for, or against, the target.
 
     The layer's output z is narrowed to \\(\\lambda z\\); as the bottleneck's noise goes to zero,
@@ -69,7 +70,7 @@ class NarrowingIB(LayerAttribution, GradientAttribution):
         multiply_by_inputs: bool = True,
     ) -> None:
         """Stores the model and the layer; nothing is hooked before ``attribute``."""
-        LayerAttribution.__init__(self, forward_func, layer, device_ids)
+        LayerMethod.__init__(self, forward_func, layer, device_ids)
         GradientAttribution.__init__(self, forward_func)
         self._multiply_by_inputs = multiply_by_inputs
 
@@ -84,7 +85,7 @@ class NarrowingIB(LayerAttribution, GradientAttribution):
         inputs: Tensor | tuple[Tensor, ...],
         baselines: BaselineType = None,
         target: TargetType = None,
-        additional_forward_args: Any = None,  # noqa: ANN401
+        additional_forward_args: object = None,
         n_steps: int = 10,
         method: str = "riemann_right",
         internal_batch_size: int | None = None,
@@ -141,27 +142,26 @@ class NarrowingIB(LayerAttribution, GradientAttribution):
                 "`baselines` (inputs) and `layer_baselines` (latents) exclude each other; give one"
                 " of them"
             )
-        several = isinstance(self.layer, list)
-        layers = self.layer if several else [self.layer]
-        run = {
+        run: dict[str, Any] = {
             "additional_forward_args": additional_forward_args,
             "at_input": attribute_to_layer_input,
         }
         if baselines is not None:
             others = _baseline_inputs(inputs, baselines)
             # Before the inputs: what the model keeps of its last run is then theirs.
-            start_traces = watch(self.forward_func, layers, others, **run)[2]
-            suffixes = record(self.forward_func, layers, inputs, jointly=True, **run)
+            start_traces = trace_layers(self.forward_func, self.layers, others, **run)[2]
+            suffixes = split_at(self.forward_func, self.layers, inputs, jointly=True, **run)
             starts = [suffixes[0].latent_in(start_traces)]
         else:
             if layer_baselines is None:
-                run["move"] = _first_point(method, n_steps)
-            suffixes = record(self.forward_func, layers, inputs, **run)
+                run["move"] = _to_first_point(method, n_steps)
+            suffixes = split_at(self.forward_func, self.layers, inputs, **run)
             starts = self._starts(suffixes, layer_baselines)
-        target_scores(suffixes[0].output, target)
-        results: list[tuple[Tensor, ...]] = []
+        rest = iter(starts)
         deltas: list[Tensor] = []
-        for suffix, start in zip(suffixes, starts, strict=True):
+
+        def explain(suffix: LayerSuffix) -> tuple[Tensor, ...]:
+            start = next(rest)
             attributions = _integrate(
                 suffix,
                 start,
@@ -172,15 +172,15 @@ class NarrowingIB(LayerAttribution, GradientAttribution):
                 grad_kwargs,
                 multiply_by_inputs=self._multiply_by_inputs,
             )
-            check_finite(attributions, suffix.name)
-            warn_if_degenerate(attributions, suffix.name)
-            results += suffix.split(attributions)
             if return_convergence_delta:
                 deltas.append(_convergence_delta(suffix, start, target, attributions))
-        formatted: Attributions = _format_outputs(several, results)
-        if return_convergence_delta:
-            return formatted, deltas if several and baselines is None else deltas[0]
-        return formatted
+            return attributions
+
+        attributions = self.attribute_suffixes(explain, suffixes, target)
+        if not return_convergence_delta:
+            return attributions
+        one_each = isinstance(self.layer, list) and baselines is None
+        return attributions, deltas if one_each else deltas[0]
 
     def _starts(
         self,
@@ -214,7 +214,7 @@ class NarrowingIB(LayerAttribution, GradientAttribution):
         start_point: BaselineType,
         end_point: Tensor | tuple[Tensor, ...],
         target: TargetType = None,
-        additional_forward_args: Any = None,  # noqa: ANN401
+        additional_forward_args: object = None,
     ) -> Tensor:
         """Returns the sum of the attributions minus F(end point) - F(start point), for each row.
 
@@ -243,13 +243,13 @@ class NarrowingIB(LayerAttribution, GradientAttribution):
 
     @property
     def multiplies_by_inputs(self) -> bool:
-        """Whether attributions are z - start times the mean gradient, not the gradient alone."""
+        """True if attributions are z - start times the mean gradient, not the gradient alone."""
         return self._multiply_by_inputs
 
 
 def _check_quadrature(method: str, n_steps: int) -> None:
     check_positive("n_steps", n_steps)
-    check_choice("method", method, SUPPORTED_METHODS)
+    check_choice("method", method, QUADRATURES)
     if n_steps < 2 and method != "gausslegendre":
         raise ValueError(
             f"`n_steps` must be at least 2 for `method` {method!r}, got {n_steps}; FastIG is the"
@@ -257,11 +257,10 @@ def _check_quadrature(method: str, n_steps: int) -> None:
         )
 
 
-def _first_point(method: str, n_steps: int) -> Callable[[Tensor], Tensor]:
+def _to_first_point(method: str, n_steps: int) -> Callable[[Tensor], Tensor]:
     """Returns what moves a latent to the first point of its path from zero."""
-    _, alphas = approximation_parameters(method)
-    alpha = alphas(n_steps)[0]
-    return lambda latent: alpha * nested.at_least_single(latent)
+    alpha = first_point(method, n_steps)
+    return lambda latent: alpha * at_least_single(latent)
 
 
 def _baseline_inputs(
@@ -318,39 +317,36 @@ def _integrate(
     *,
     multiply_by_inputs: bool,
 ) -> tuple[Tensor, ...]:
-    """Captum's Integrated Gradients of the suffix, from ``start`` to the layer's own latent."""
+    """Returns Captum's Integrated Gradients of the suffix from ``start`` to its own latent."""
 
     def gradients(
         forward_fn: Callable[..., Tensor],
         inputs: tuple[Tensor, ...],
         target_ind: TargetType = None,
-        additional_forward_args: Any = None,  # noqa: ANN401
+        additional_forward_args: object = None,
     ) -> tuple[Tensor, ...]:
         return scores_and_gradients(suffix, inputs, target_ind, grad_kwargs)[1]
 
-    with torch.inference_mode(mode=False):
-        integrated_gradients = IntegratedGradients(suffix, multiply_by_inputs)
-        integrated_gradients.gradient_func = gradients
-        attributions: tuple[Tensor, ...] = integrated_gradients.attribute.__wrapped__(
-            integrated_gradients,
-            nested.map_tensors(nested.at_least_single, suffix.latent),
-            baselines=nested.map_tensors(nested.at_least_single, start),
-            target=target,
-            n_steps=n_steps,
-            method=method,
-            internal_batch_size=internal_batch_size,
-        )
+    integrated_gradients = IntegratedGradients(suffix, multiply_by_inputs)
+    integrated_gradients.gradient_func = gradients
+    attributions: tuple[Tensor, ...] = unlogged_attribute(integrated_gradients)(
+        nested.map_tensors(at_least_single, suffix.latent),
+        baselines=nested.map_tensors(at_least_single, start),
+        target=target,
+        n_steps=n_steps,
+        method=method,
+        internal_batch_size=internal_batch_size,
+    )
     return tuple(tensor.detach() for tensor in attributions)
 
 
-@torch.no_grad()
 def _convergence_delta(
     suffix: LayerSuffix,
     start: tuple[Tensor, ...],
     target: TargetType,
     attributions: tuple[Tensor, ...],
 ) -> Tensor:
-    """(B,) sum of the attributions minus F(z) - F(start)."""
+    """Returns the sum of the attributions minus F(z) - F(start), (B,)."""
     end_score = target_scores(suffix(*suffix.latent), target)
     start_score = target_scores(suffix(*start), target)
     total = torch.stack([tensor.flatten(1).sum(1) for tensor in attributions]).sum(0)

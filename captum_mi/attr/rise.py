@@ -6,18 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from captum._utils.common import _expand_target, _format_output
-from captum._utils.typing import TargetType
-from captum.attr._utils.attribution import LayerAttribution, PerturbationAttribution
+from captum.attr import PerturbationAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_mi._checks import check_positive
-from captum_mi._intervention.nested import at_least_single
-from captum_mi._intervention.suffix import LayerSuffix, advise_on_scores
+from captum_mi._intervention.precision import at_least_single
+from captum_mi._intervention.split import advise_on_scores
+from captum_mi._intervention.suffix import LayerSuffix
+from captum_mi.attr._base import Attributions, LayerMethod, OneLayer
+from captum_mi.attr._captum import (
+    TargetType,
+    expand_target,
+    format_output,
+    unlogged_attribute,
+)
 from captum_mi.attr._channels import channel_axis
-from captum_mi.attr._layers import explain_layers
 from captum_mi.attr._masks import Masks
 from captum_mi.attr._scores import target_scores
 
@@ -25,17 +30,12 @@ APART = 1_000_003
 """By how much the seeds of the tensors that are masked together differ."""
 
 
-class LayerRISE(LayerAttribution, PerturbationAttribution):
+class LayerRISE(LayerMethod, PerturbationAttribution):
     r"""Randomized sampling of a layer: the mean score of the masks that show a place. Forward only.
 
     :class:`RISE` on a layer's output instead of the input. A text is explained at the output of its
     token embedding, with ``keep`` for the special tokens. Channels share a mask and are reduced to
     one. The tensors of a layer with several are masked at the same time, each by masks of its own.
-
-    Args:
-        forward_func: the model, or any callable that runs it and returns (B,) or (B, C).
-        layer: the layer, or a list of layers, each masked on its own.
-        device_ids: accepted as by Captum's layer methods, and not needed.
 
     Source: see :class:`RISE`.
 
@@ -44,16 +44,6 @@ class LayerRISE(LayerAttribution, PerturbationAttribution):
         >>> LayerRISE(model, model[0]).attribute(torch.randn(2, 3, 8, 8), 1, n_masks=100).shape
         torch.Size([2, 1, 6, 6])
     """
-
-    def __init__(
-        self,
-        forward_func: Callable[..., Any],
-        layer: nn.Module | list[nn.Module],
-        device_ids: list[int] | None = None,
-    ) -> None:
-        """Stores the model and the layer; nothing is hooked before ``attribute``."""
-        LayerAttribution.__init__(self, forward_func, layer, device_ids)
-        PerturbationAttribution.__init__(self, forward_func)
 
     @classmethod
     def get_name(cls) -> str:
@@ -65,7 +55,7 @@ class LayerRISE(LayerAttribution, PerturbationAttribution):
         self,
         inputs: Tensor | tuple[Tensor, ...],
         target: TargetType = None,
-        additional_forward_args: Any = None,  # noqa: ANN401
+        additional_forward_args: object = None,
         *,
         n_masks: int = 4000,
         cells: int = 7,
@@ -77,7 +67,7 @@ class LayerRISE(LayerAttribution, PerturbationAttribution):
         internal_batch_size: int = 64,
         seed: int = 0,
         show_progress: bool = False,
-    ) -> Any:  # noqa: ANN401
+    ) -> Attributions:
         """Scores what random masks leave of the layer.
 
         Args:
@@ -114,7 +104,7 @@ class LayerRISE(LayerAttribution, PerturbationAttribution):
         check_positive("internal_batch_size", internal_batch_size)
         if not 0 < probability < 1:
             raise ValueError(f"`probability` must be between 0 and 1, got {probability}")
-        layers = iter(self.layer if isinstance(self.layer, list) else [self.layer])
+        layers = iter(self.layers)
         given = inputs if isinstance(inputs, tuple) else (inputs,)
 
         def explain(suffix: LayerSuffix) -> tuple[Tensor, ...]:
@@ -133,7 +123,7 @@ class LayerRISE(LayerAttribution, PerturbationAttribution):
             ]
 
             def score(masked: list[Tensor], copies: int) -> Tensor:
-                scores = target_scores(suffix(*masked), _expand_target(target, copies))
+                scores = target_scores(suffix(*masked), expand_target(target, copies))
                 if not scores.isfinite().all():
                     raise ValueError(
                         f"`forward_func` gave NaN or infinity where layer {suffix.name} was masked;"
@@ -150,13 +140,8 @@ class LayerRISE(LayerAttribution, PerturbationAttribution):
                 show_progress=show_progress,
             )
 
-        return explain_layers(
-            self,
-            explain,
-            inputs,
-            target,
-            additional_forward_args,
-            at_input=attribute_to_layer_input,
+        return self.attribute_layers(
+            explain, inputs, target, additional_forward_args, at_input=attribute_to_layer_input
         )
 
 
@@ -202,7 +187,7 @@ class RISE(PerturbationAttribution):
         self,
         inputs: Tensor | tuple[Tensor, ...],
         target: TargetType = None,
-        additional_forward_args: Any = None,  # noqa: ANN401
+        additional_forward_args: object = None,
         *,
         n_masks: int = 4000,
         cells: int = 7,
@@ -213,7 +198,7 @@ class RISE(PerturbationAttribution):
         internal_batch_size: int = 64,
         seed: int = 0,
         show_progress: bool = False,
-    ) -> Any:  # noqa: ANN401
+    ) -> OneLayer:
         """Scores what random masks leave of the inputs.
 
         Args:
@@ -252,8 +237,7 @@ class RISE(PerturbationAttribution):
         model = _WithEntry(self.forward_func, len(given))
         method = LayerRISE(model, model.inputs)
         with advise_on_scores(self.forward_func):
-            found = method.attribute.__wrapped__(
-                method,
+            found = unlogged_attribute(method)(
                 given,
                 target,
                 additional_forward_args,
@@ -268,7 +252,8 @@ class RISE(PerturbationAttribution):
                 show_progress=show_progress,
             )
         maps = found if isinstance(found, tuple) else (found,)
-        return _format_output(isinstance(inputs, tuple), maps)
+        formatted: OneLayer = format_output(isinstance(inputs, tuple), maps)
+        return formatted
 
 
 class _Inputs(nn.Module):
@@ -288,8 +273,11 @@ class _WithEntry(nn.Module):
         self.owner = getattr(forward_func, "__self__", None)
         self._count = count
 
-    def forward(self, *args: Any) -> Any:  # noqa: ANN401
-        return self.forward_func(*self.inputs(*args[: self._count]), *args[self._count :])
+    def forward(self, *args: Any) -> Tensor:
+        scores: Tensor = self.forward_func(
+            *self.inputs(*args[: self._count]), *args[self._count :]
+        )
+        return scores
 
 
 def _check_inputs(inputs: tuple[Tensor, ...]) -> None:
@@ -338,7 +326,7 @@ def _mean_scores(
     expected: float | None,
     show_progress: bool,
 ) -> tuple[Tensor, ...]:
-    """The masks' mean, weighted by their scores; ``expected`` coverage None means the measured."""
+    """Returns the masks' mean, weighted by their scores; coverage None means the measured."""
     batch, device = len(masks[0].values), masks[0].values.device
     weighted = [torch.zeros(one.shape, dtype=torch.float64, device=device) for one in masks]
     coverage = [torch.zeros_like(whole) for whole in weighted]

@@ -7,21 +7,20 @@ from contextlib import suppress
 from typing import Any
 
 import torch
-from captum._utils.typing import TargetType
 from captum.attr import LayerGradCam, LayerGradientXActivation
-from captum.attr._utils.attribution import LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from captum_mi._intervention.nested import at_least_single
+from captum_mi._intervention.precision import at_least_single
 from captum_mi._intervention.suffix import LayerSuffix
+from captum_mi.attr._base import Attributions, LayerMethod
+from captum_mi.attr._captum import TargetType, unlogged_attribute
 from captum_mi.attr._channels import channel_axis
-from captum_mi.attr._layers import explain_layers
 from captum_mi.maps import patch_size, token_grid
 
 
-class TokenGradCam(LayerAttribution):
+class TokenGradCam(LayerMethod):
     r"""Grad-CAM that also reads token layers, whose patches it takes for the map. Sums channels.
 
     Each channel is weighed by its mean gradient over the map's places,
@@ -66,7 +65,7 @@ class TokenGradCam(LayerAttribution):
         elementwise: bool = False,
     ) -> None:
         """Stores the model and the layer; nothing is hooked before ``attribute``."""
-        LayerAttribution.__init__(self, forward_func, layer, device_ids)
+        super().__init__(forward_func, layer, device_ids)
         self.elementwise = elementwise
 
     @classmethod
@@ -79,7 +78,7 @@ class TokenGradCam(LayerAttribution):
         self,
         inputs: Tensor | tuple[Tensor, ...],
         target: TargetType = None,
-        additional_forward_args: Any = None,  # noqa: ANN401
+        additional_forward_args: object = None,
         attribute_to_layer_input: bool = False,
         relu_attributions: bool = True,
         attr_dim_summation: bool = True,
@@ -87,7 +86,7 @@ class TokenGradCam(LayerAttribution):
         *,
         prefix_tokens: int | None = None,
         channels_last: bool | None = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Attributions:
         """Weighs the layer's channels by their gradients and sums them.
 
         Args:
@@ -118,7 +117,7 @@ class TokenGradCam(LayerAttribution):
         given = inputs if isinstance(inputs, tuple) else (inputs,)
         image = given[0] if len(given) == 1 and isinstance(given[0], Tensor) else None
         size = image.shape[-2:] if image is not None and image.ndim == 4 else None
-        layers = iter(self.layer if isinstance(self.layer, list) else [self.layer])
+        layers = iter(self.layers)
         options = {"materialize_grads": True} | (grad_kwargs or {})
 
         def explain(suffix: LayerSuffix) -> tuple[Tensor, ...]:
@@ -143,13 +142,8 @@ class TokenGradCam(LayerAttribution):
                 found.append(pad(weighed, (0, 0, prefix, 0)))
             return tuple(found)
 
-        return explain_layers(
-            self,
-            explain,
-            inputs,
-            target,
-            additional_forward_args,
-            at_input=attribute_to_layer_input,
+        return self.attribute_layers(
+            explain, inputs, target, additional_forward_args, at_input=attribute_to_layer_input
         )
 
     def _prefix(self, latent: Tensor, size: torch.Size | None, asked: int | None) -> int:
@@ -189,7 +183,7 @@ class TokenGradCam(LayerAttribution):
             options["attr_dim_summation"] = False
         places = latent[:, prefix:].movedim(axis, 1).clone().requires_grad_()
         with torch.enable_grad():
-            found: Tensor = method.attribute.__wrapped__(method, places, **options)
+            found: Tensor = unlogged_attribute(method)(places, **options)
         return found.detach()
 
     @property

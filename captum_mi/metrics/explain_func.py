@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from captum_mi import attr, maps
-from captum_mi._intervention.suffix import record
+from captum_mi._intervention.split import split_at
 from captum_mi.attr._channels import channel_axis
 from captum_mi.models import EmbeddedText
 
@@ -144,7 +144,7 @@ def _check_features(
     model: nn.Module, layer: nn.Module, x: Tensor, name: str, *, at_input: bool
 ) -> None:
     """Raises ValueError where a layer holds other numbers than the features of a table."""
-    (suffix,) = record(model, [layer], x, at_input=at_input)
+    (suffix,) = split_at(model, [layer], x, at_input=at_input)
     if len(suffix.latent) != 1 or not torch.equal(suffix.latent[0], x):
         raise ValueError(
             f"`layer` {name} holds {[tuple(part.shape) for part in suffix.latent]}, which are not"

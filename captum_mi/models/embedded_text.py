@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from captum_mi._checks import check_choice
 from captum_mi._intervention.hooks import edit_output, layer_value
-from captum_mi._intervention.nested import at_least_single
+from captum_mi._intervention.nested import tensors
+from captum_mi._intervention.precision import at_least_single
 from captum_mi.maps import min_max, special_tokens
 from captum_mi.models.clip import token_embedding, tokenize
 from captum_mi.models.similarity import TextImageSimilarity
@@ -85,7 +86,8 @@ class EmbeddedText(nn.Module):
                 lambda: similarity.unchecked(ids, self.attention_mask),
                 token_embedding(similarity.model),
             )
-        self.register_buffer("embeddings", at_least_single(found.transpose(1, 2)))
+            embeddings = next(tensors(found))
+        self.register_buffer("embeddings", at_least_single(embeddings.transpose(1, 2)))
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Returns the cosines.

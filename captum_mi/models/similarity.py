@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from captum_mi._intervention.nested import at_least_single
+from captum_mi._intervention.precision import at_least_single
 from captum_mi.models.clip import (
     check_dual_encoder,
     check_pooling,
