@@ -1,0 +1,54 @@
+"""What the commands share: flags, their helps, their names in messages, checks of ``--out``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+MODEL_HELP = (
+    "image-text model, such as CLIP, in Hugging Face layout (default: an embedded CLIP that knows"
+    " colored shapes, no photographs)"
+)
+STEPS_HELP = "steps of nib, m2ib and mfaba (default: 10)"
+
+MODEL_FLAGS = {"layer": "--layer N,M (image, text)", "model": "--model", "n_steps": "--steps"}
+"""What the commands that load a model call the library's arguments, in errors and warnings."""
+
+
+def in_flags(message: str, flags: Mapping[str, str]) -> str:
+    """Calls the library's arguments, which stand in backticks, as the command line does."""
+    return re.sub(r"`(\w+)`", lambda name: f"`{flags.get(name[1], name[1])}`", message)
+
+
+def parse_hidden_states(value: str) -> tuple[int, int]:
+    """Reads N or N,M."""
+    if not re.fullmatch(r"-?\d+(, *-?\d+)?", value, re.ASCII):
+        raise argparse.ArgumentTypeError(f"must be a number N, or N,M; got {value!r}")
+    parts = value.split(",")
+    return int(parts[0]), int(parts[-1])
+
+
+def warn_of_embedded(options: argparse.Namespace) -> None:
+    """Warns whoever gives images, but no model that knows what is on them."""
+    if options.model is None:
+        warnings.warn(
+            "without `--model` the embedded model explains, which knows eight shapes in eight"
+            " colors and nothing else; for photographs give `--model openai/clip-vit-base-patch32`",
+            stacklevel=2,
+        )
+
+
+def check_out(path: Path) -> None:
+    """Raises ValueError where no file can be written, before work is done for it."""
+    if path.is_dir():
+        raise ValueError(f"`--out` must name a file, {str(path)!r} is a folder")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"`--out` cannot be written: {str(above)!r} is no folder to write in")

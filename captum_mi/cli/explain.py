@@ -1,0 +1,231 @@
+"""``captum-mi explain``: an image with texts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from captum_mi.cli._options import (
+    MODEL_FLAGS,
+    MODEL_HELP,
+    STEPS_HELP,
+    check_out,
+    parse_hidden_states,
+    warn_of_embedded,
+)
+
+if TYPE_CHECKING:
+    from captum_mi.explanation import ImageExplanation
+
+HELP = "where in an image, and in which words, the evidence for a text lies"
+DESCRIPTION = (
+    "Explain an image with one or more texts: a map of the image and scores of the words,"
+    " red for and blue against the pair. Writes a picture and the numbers behind it, as"
+    " JSON, and prints a table."
+)
+EXAMPLES = """\
+examples:
+  captum-mi explain
+      a scene that the package ships, with the embedded CLIP
+  captum-mi explain scene.png "a red circle" "a blue square"
+  captum-mi explain dog.jpg "a dog on a sofa" --model openai/clip-vit-base-patch32
+  captum-mi explain dog.jpg "a dog" --model ./my-clip --layer 9,8 --steps 20 --out dog
+
+nib, mfaba, fastig and rise say what speaks for a text and what against it; m2ib gives the nats that
+the text needs; the others say what is relevant. rise, mfaba and the methods of attention explain a
+place of their own, whatever --layer says; the JSON names it.
+"""
+FLAGS = MODEL_FLAGS | {"texts": "TEXT"}
+
+UNITS = {"nib": "cosine", "mfaba": "cosine", "fastig": "cosine", "rise": "cosine", "m2ib": "nats"}
+"""What a method's numbers are: signed parts of the cosine; nats, which are never negative; those
+of the others are never negative either, and have no unit."""
+EXTREMES = {
+    "cosine": ("most for it", "most against it"),
+    "nats": ("most nats", "fewest nats"),
+    None: ("most relevant", "least relevant"),
+}
+COLORS = {
+    "cosine": "red speaks for the text, blue against it, in parts of the cosine",
+    "nats": "the redder, the more nats the text needs",
+    None: "the redder, the more relevant to the text",
+}
+SHIPPED_SCENE = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument(
+        "image",
+        nargs="?",
+        metavar="IMAGE",
+        help="an image file (default: a shipped scene, with its own texts)",
+    )
+    parser.add_argument(
+        "texts", nargs="*", metavar="TEXT", help="one or more texts, each explained on its own"
+    )
+    parser.add_argument("--model", metavar="FOLDER|HUB_NAME", help=MODEL_HELP)
+    parser.add_argument(
+        "--method",
+        default="nib",
+        help="nib, m2ib, rise, gradcam, chefer, attention, mfaba or fastig (default: nib)",
+    )
+    parser.add_argument(
+        "--layer",
+        type=parse_hidden_states,
+        default=(None, None),
+        metavar="N[,M]",
+        help=(
+            "explain the hidden state after N blocks of both encoders, or after N of the image's"
+            " and M of the text's (default: three blocks before the end of each)"
+        ),
+    )
+    parser.add_argument("--steps", type=int, default=10, metavar="N", help=STEPS_HELP)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("explanation"),
+        metavar="PATH",
+        help="write PATH.png and PATH.json, over what is there (default: explanation)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Explains an image, writes the picture and the numbers, prints the table."""
+    from captum_mi._checks import check_positive
+    from captum_mi.attr import METHODS
+    from captum_mi.evaluation.rows import check_steps
+
+    if options.method not in METHODS:
+        known = ", ".join(METHODS)
+        raise ValueError(f"`--method` must be one of {known}, got {options.method!r}")
+    check_positive("--steps", options.steps)
+    check_steps("`--steps`", options.steps, options.method)
+    base = options.out.with_suffix("") if options.out.suffix in (".png", ".json") else options.out
+    picture, record = Path(f"{base}.png"), Path(f"{base}.json")
+    for path in (picture, record):
+        check_out(path)
+    image, texts, source = _image_and_texts(options)
+
+    from captum_mi.explanation import PLACES, explain_pairs, place, takes_steps
+    from captum_mi.models import load_clip
+
+    model, processor = load_clip(options.model)
+    result = explain_pairs(
+        model,
+        processor,
+        image,
+        texts,
+        method=options.method,
+        layers=options.layer,
+        n_steps=options.steps,
+        show_progress=True,
+    )
+    settings = {
+        "image": source,
+        "model": options.model or "embedded",
+        "method": options.method,
+        "unit": UNITS.get(options.method),
+        "explained": place(options.method, result.layers),
+    }
+    if takes_steps(options.method):
+        settings["steps"] = options.steps
+    if options.method not in PLACES:
+        settings["layers"] = dict(zip(("image", "text"), result.layers, strict=True))
+    base.parent.mkdir(parents=True, exist_ok=True)
+    _draw(result, settings).savefig(picture, dpi=100)
+    record.write_text(json.dumps(_record(result, settings), indent=1) + "\n")
+    print(_table(result, settings["unit"]))
+    print(f"\nwrote {picture} and {record}")
+
+
+def _image_and_texts(options: argparse.Namespace) -> tuple[Any, list[str], str]:
+    """Reads the image and the texts, or takes a shipped scene, its caption and its objects."""
+    from PIL import Image
+
+    from captum_mi.datasets import Scenes
+    from captum_mi.datasets.captions import read_image
+
+    if options.image is None:
+        scene = Scenes(SHIPPED_SCENE + 1, objects=2)[SHIPPED_SCENE]
+        return Image.fromarray(scene.image), [scene.caption, *scene.texts], "shipped scene"
+    image = read_image(options.image)
+    if not options.texts:
+        raise ValueError(
+            f"image {options.image!r} needs at least one text: captum-mi explain"
+            f" {shlex.quote(options.image)} 'a red circle'"
+        )
+    for text in options.texts:
+        if not text.strip():
+            raise ValueError(f"a text must not be empty, got {text!r}")
+        is_a_word = len(text.split()) == 1
+        if is_a_word and Path(text).suffix.lower() in Image.registered_extensions():
+            raise ValueError(
+                f"{text!r} is the name of an image, not a text; one call explains one image, the"
+                " first argument, with one or more texts"
+            )
+    warn_of_embedded(options)
+    return image, options.texts, options.image
+
+
+def _draw(result: ImageExplanation, settings: dict[str, Any]) -> Any:  # noqa: ANN401
+    from captum_mi import visualization
+
+    steps = f", {settings['steps']} steps" if "steps" in settings else ""
+    return visualization.explanation(
+        result.pixels,
+        [pair.heat for pair in result.pairs],
+        [pair.tokens for pair in result.pairs],
+        [f"{pair.text}\ncosine {pair.cosine:.3f}" for pair in result.pairs],
+        caption=(
+            f"{COLORS[settings['unit']]}; method {settings['method']}{steps},"
+            f" {settings['explained']}, model {settings['model']}"
+        ),
+    )
+
+
+def _record(result: ImageExplanation, settings: dict[str, Any]) -> dict[str, Any]:
+    packages = ("captum_mi", "captum", "torch", "transformers")
+    return {
+        **settings,
+        "versions": {name: version(name) for name in packages},
+        "explanations": [
+            {
+                "text": pair.text,
+                "cosine": pair.cosine,
+                "patches": pair.patches.tolist(),
+                "tokens": [
+                    {"token": token, "score": score, "special": special}
+                    for token, score, special in zip(
+                        pair.tokens.tokens, pair.tokens.scores, pair.tokens.special, strict=True
+                    )
+                ],
+            }
+            for pair in result.pairs
+        ],
+    }
+
+
+def _table(result: ImageExplanation, unit: str | None) -> str:
+    width = max(len("text"), *(len(pair.text) for pair in result.pairs))
+    first, last = EXTREMES[unit]
+    lines = [f"{'text':{width}}  cosine  {first:13}  {last}"]
+    for pair in result.pairs:
+        words = [
+            (score, token)
+            for token, score, special in zip(
+                pair.tokens.tokens, pair.tokens.scores, pair.tokens.special, strict=True
+            )
+            if not special
+        ] or [(0.0, "-")]
+        (high, best), (low, worst) = max(words), min(words)
+        strongest, weakest = f"{best} {high:.3f}", f"{worst} {low:.3f}"
+        if unit == "cosine":
+            strongest = f"{best} {high:+.3f}" if high > 0 else "-"
+            weakest = f"{worst} {low:+.3f}" if low < 0 else "-"
+        lines.append(f"{pair.text:{width}}  {pair.cosine:6.3f}  {strongest:13}  {weakest}")
+    return "\n".join(lines)
