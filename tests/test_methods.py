@@ -10,7 +10,7 @@ import torch
 from captum.attr import NoiseTunnel
 from captum.attr._utils.attribution import Attribution
 from families import build
-from test_suffix import snapshot
+from helpers import snapshot
 from torch import nn
 
 from captum_mi.attr import METHODS, RISE, GenericAttention, LayerRISE

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torchvision
 from families import FAMILIES, build
+from helpers import latent_of, replaced
 from scipy.stats import spearmanr
-from test_suffix import latent_of, replaced
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients, LayerIntegratedGradients, NoiseTunnel
 from families import FAMILIES, build
-from test_suffix import latent_of, replaced
+from helpers import InPlaceSkip, latent_of, replaced
 from torch import nn
 
 from captum_mi import NarrowingIB
@@ -373,8 +373,6 @@ def test_a_layer_that_does_not_reach_the_output_gets_zero():
 
 
 def test_in_place_skip_connection_equals_layer_integrated_gradients():
-    from test_suffix import InPlaceSkip
-
     model, x = InPlaceSkip(), torch.randn(2, 1, 8, 8)
     options = {"baselines": 0, "target": 1, "n_steps": 6, "method": "riemann_right"}
     expected = LayerIntegratedGradients(model, model.layer).attribute(x, **options)

@@ -9,8 +9,8 @@ import torch
 from captum.attr._utils.attribution import LayerAttribution, PerturbationAttribution
 from captum.metrics import sensitivity_max
 from families import build
+from helpers import latent_of, replaced
 from scipy.stats import chisquare
-from test_suffix import latent_of, replaced
 from torch import nn
 
 from captum_mi.attr import RISE, LayerRISE

@@ -7,42 +7,14 @@ import pytest
 import torch
 import torchvision
 from families import build
+from helpers import InPlaceSkip, replaced, snapshot
 from torch import nn
 from torch.nn.functional import relu
-from torch.nn.modules import module as torch_module
 
 from captum_mi._intervention.split import split_at
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
 
 TEXTS = ["a red circle", "a blue square and a green heart", "a heart"]
-
-
-def replaced(forward_func, layer, args, new):
-    """The oracle: the whole model runs, the layer's floating-point output is exchanged."""
-
-    def hook(_module, _args, output):
-        if isinstance(output, torch.Tensor):
-            return new.clone()
-        if isinstance(output, dict):
-            output["last_hidden_state"] = new.clone()
-            return output
-        return (new.clone(), *output[1:])
-
-    handle = layer.register_forward_hook(hook)
-    try:
-        return forward_func(*args)
-    finally:
-        handle.remove()
-
-
-def latent_of(forward_func, layer, x):
-    """The layer's floating-point output, seen by a hook."""
-    seen = []
-    handle = layer.register_forward_hook(lambda _m, _a, output: seen.append(output))
-    with torch.no_grad():
-        forward_func(x)
-    handle.remove()
-    return (seen[0] if isinstance(seen[0], torch.Tensor) else seen[0][0]).detach()
 
 
 def check(forward_func, layer, args, copies=3, tolerance=1e-5):
@@ -280,20 +252,6 @@ def test_a_second_image_is_latent_whatever_it_shows(fill):
     images = torch.randn(2, 1, 5, 5), torch.full((2, 1, 5, 5), fill)
     suffix = split_at(lambda a, b: layer(a, b).sum((2, 3)), [layer], images, at_input=True)[0]
     assert len(suffix.latent) == 2
-
-
-class InPlaceSkip(nn.Module):
-    """A module before the layer changes its argument, which is used again behind the layer."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.relu = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(inplace=True)
-        self.layer, self.head = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 2, 1)
-
-    def forward(self, x):
-        skip = self.first(x)
-        hidden = self.layer(self.relu(skip))
-        return self.head(hidden.tanh() + skip).mean((2, 3))
 
 
 @pytest.mark.parametrize("name", ["first", "relu", "layer"])
@@ -1008,24 +966,6 @@ def test_layer_called_by_a_module_that_does_not_own_it():
     model = Caller()
     check(model, inner[0], (torch.randn(2, 3),))
     check(model, inner[1], (torch.randn(2, 3),))
-
-
-def snapshot(model):
-    """Everything about a model that a careless explanation might change."""
-    return {
-        "hooks": [
-            (name, len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
-            for name, m in model.named_modules()
-        ],
-        "patches": [name for name, m in model.named_modules() if "forward" in vars(m)],
-        "global": (
-            len(torch_module._global_forward_hooks),
-            len(torch_module._global_forward_pre_hooks),
-        ),
-        "training": [m.training for m in model.modules()],
-        "requires_grad": [p.requires_grad for p in model.parameters()],
-        "grad": [p.grad for p in model.parameters()],
-    }
 
 
 def test_nothing_is_left_behind_after_success_or_error():
