@@ -70,8 +70,8 @@ def trace_layers(
     forward_func: Callable[..., Any],
     layers: Sequence[nn.Module],
     inputs: Tensor | tuple[Tensor, ...],
-    additional_forward_args: object = None,
     *,
+    additional_forward_args: object = None,
     at_input: bool = False,
     move: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[tuple[Any, ...], Tensor, list[LayerTrace]]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_mi._intervention.attention import attention_probabilities
@@ -46,7 +44,7 @@ class Attention:
 
 
 def attend(
-    forward_func: Callable[..., Any],
+    forward_func: Callable[..., Tensor],
     layer: nn.Module,
     inputs: Tensor | tuple[Tensor, ...],
     target: TargetType,
@@ -109,7 +107,6 @@ class AttentionMethod(LayerMethod):
     def relevance(self, attention: Attention) -> Tensor:
         """Returns the relevance of token j for token i, (B, T, T)."""
 
-    @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from captum.attr import LayerAttribution
+from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_mi._intervention.split import split_at
@@ -15,8 +16,12 @@ from captum_mi._intervention.suffix import LayerSuffix
 from captum_mi.attr._captum import TargetType, format_outputs
 from captum_mi.attr._scores import target_scores
 
-OneLayer: TypeAlias = Tensor | tuple[Tensor, ...]
-Attributions: TypeAlias = OneLayer | list[OneLayer]
+Attributions: TypeAlias = Tensor | Any
+"""A tensor; a tuple for a layer of several tensors; a list of these for a list of layers.
+
+To type checkers it is a tensor, or anything: a union of all forms would ask every caller, who has
+one layer of one tensor, to rule the others out.
+"""
 NEGLIGIBLE = 1e-4
 
 
@@ -27,6 +32,12 @@ class LayerMethod(LayerAttribution):
     checked; results come as Captum formats them. A subclass's ``attribute`` checks its arguments
     and hands :meth:`attribute_layers` the function that explains one suffix.
     """
+
+    def __init_subclass__(cls) -> None:
+        """Puts a subclass's ``attribute`` into Captum's log of use, as Captum's own methods are."""
+        super().__init_subclass__()
+        if "attribute" in vars(cls):
+            cls.attribute = log_usage(part_of_slo=True)(cls.attribute)
 
     def __init__(
         self,
@@ -100,8 +111,7 @@ class LayerMethod(LayerAttribution):
 
     def formatted(self, results: list[tuple[Tensor, ...]]) -> Attributions:
         """Returns the layers' results as Captum does: a list only for a list of layers."""
-        attributions: Attributions = format_outputs(isinstance(self.layer, list), results)
-        return attributions
+        return format_outputs(isinstance(self.layer, list), results)
 
 
 def check_finite(attributions: Sequence[Tensor], layer_name: str) -> None:

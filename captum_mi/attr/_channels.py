@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -20,7 +20,7 @@ NORMS_LAST = (nn.LayerNorm, nn.RMSNorm)
 def channel_axis(
     value: Tensor,
     layer: nn.Module,
-    forward_func: Callable[..., Any],
+    forward_func: Callable[..., object],
     inputs: Sequence[Tensor] = (),
     channels_last: bool | None = None,
 ) -> int:
@@ -102,6 +102,6 @@ def _of_the_image(value: Tensor, inputs: Sequence[Tensor]) -> set[int]:
     }
 
 
-def _modules(forward_func: Callable[..., Any]) -> Iterable[nn.Module]:
+def _modules(forward_func: Callable[..., object]) -> Iterable[nn.Module]:
     owner = getattr(forward_func, "__self__", forward_func)
     return owner.modules() if isinstance(owner, nn.Module) else ()

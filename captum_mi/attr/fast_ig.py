@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_mi._intervention.precision import at_least_single
@@ -39,9 +38,14 @@ class FastIG(LayerMethod):
         torch.Size([5, 4])
     """
 
+    @classmethod
+    def get_name(cls) -> str:
+        """Returns the method's name."""
+        return "Fast Integrated Gradients"
+
     def __init__(
         self,
-        forward_func: Callable[..., Any],
+        forward_func: Callable[..., Tensor],
         layer: nn.Module | list[nn.Module],
         device_ids: list[int] | None = None,
         multiply_by_inputs: bool = True,
@@ -50,12 +54,6 @@ class FastIG(LayerMethod):
         super().__init__(forward_func, layer, device_ids)
         self._multiply_by_inputs = multiply_by_inputs
 
-    @classmethod
-    def get_name(cls) -> str:
-        """Returns the method's name."""
-        return "Fast Integrated Gradients"
-
-    @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],

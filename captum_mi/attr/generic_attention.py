@@ -41,6 +41,11 @@ class GenericAttention(AttentionMethod):
         torch.Size([1, 65, 1])
     """
 
+    @classmethod
+    def get_name(cls) -> str:
+        """Returns the method's name."""
+        return "Generic Attention Explainability"
+
     def __init__(
         self,
         forward_func: Callable[..., Tensor],
@@ -57,11 +62,6 @@ class GenericAttention(AttentionMethod):
             )
         super().__init__(forward_func, layer, device_ids)
         self.start_layer = start_layer
-
-    @classmethod
-    def get_name(cls) -> str:
-        """Returns the method's name."""
-        return "Generic Attention Explainability"
 
     def relevance(self, attention: Attention) -> Tensor:
         """Returns the rollout without the identity, (B, T, T)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,9 +41,9 @@ class LayerStatistics:
     @classmethod
     def fit(
         cls,
-        model: Callable[..., Any],
+        model: Callable[..., object],
         layer: nn.Module | str,
-        loader: Iterable[Any],
+        loader: Iterable[object],
     ) -> LayerStatistics:
         """Runs the model up to the layer on all batches and merges their moments (Welford, Chan).
 
@@ -113,7 +112,7 @@ class LayerStatistics:
 
 
 @torch.no_grad()
-def _values(model: Callable[..., Any], layer: nn.Module, batch: object) -> Tensor:
+def _values(model: Callable[..., object], layer: nn.Module, batch: object) -> Tensor:
     """Returns the layer's output for a batch, (B, ...), in double precision."""
     if isinstance(batch, Mapping):
         value = layer_value(lambda: model(**batch), layer)

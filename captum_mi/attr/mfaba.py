@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from captum.log import log_usage
 from torch import Tensor
 
 from captum_mi._checks import check_choice, check_positive, check_positive_number
@@ -42,7 +41,6 @@ class MFABA(LayerMethod):
         """Returns the method's name."""
         return "MFABA"
 
-    @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],

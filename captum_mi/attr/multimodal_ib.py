@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from captum.log import log_usage
 from torch import Tensor
 from torch.nn.functional import conv2d, logsigmoid, pad
 
@@ -134,7 +133,6 @@ class MultimodalIB(LayerMethod):
         """Returns the method's name."""
         return "Multimodal Information Bottleneck"
 
-    @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],

@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 import torch
 from captum.attr import GradientAttribution, IntegratedGradients
-from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_mi._checks import check_choice, check_positive
@@ -62,9 +61,14 @@ class NarrowingIB(LayerMethod, GradientAttribution):
         torch.Size([5, 4])
     """
 
+    @classmethod
+    def get_name(cls) -> str:
+        """Returns the method's name."""
+        return "Narrowing Information Bottleneck"
+
     def __init__(
         self,
-        forward_func: Callable[..., Any],
+        forward_func: Callable[..., Tensor],
         layer: nn.Module | list[nn.Module],
         device_ids: list[int] | None = None,
         multiply_by_inputs: bool = True,
@@ -74,12 +78,6 @@ class NarrowingIB(LayerMethod, GradientAttribution):
         GradientAttribution.__init__(self, forward_func)
         self._multiply_by_inputs = multiply_by_inputs
 
-    @classmethod
-    def get_name(cls) -> str:
-        """Returns the method's name."""
-        return "Narrowing Information Bottleneck"
-
-    @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -94,7 +92,7 @@ class NarrowingIB(LayerMethod, GradientAttribution):
         grad_kwargs: dict[str, Any] | None = None,
         *,
         layer_baselines: LayerBaselines | list[LayerBaselines] | None = None,
-    ) -> Attributions | tuple[Attributions, Tensor | list[Tensor]]:
+    ) -> Attributions:
         """Attributes the target's score to the layer.
 
         Args:

@@ -15,7 +15,7 @@ from captum_mi._checks import check_positive
 from captum_mi._intervention.precision import at_least_single
 from captum_mi._intervention.split import advise_on_scores
 from captum_mi._intervention.suffix import LayerSuffix
-from captum_mi.attr._base import Attributions, LayerMethod, OneLayer
+from captum_mi.attr._base import Attributions, LayerMethod
 from captum_mi.attr._captum import (
     TargetType,
     expand_target,
@@ -50,7 +50,6 @@ class LayerRISE(LayerMethod, PerturbationAttribution):
         """Returns the method's name."""
         return "Layer RISE"
 
-    @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -173,7 +172,7 @@ class RISE(PerturbationAttribution):
         torch.Size([2, 1, 8, 8])
     """
 
-    def __init__(self, forward_func: Callable[..., Any]) -> None:
+    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
         """Stores the model."""
         PerturbationAttribution.__init__(self, forward_func)
 
@@ -198,7 +197,7 @@ class RISE(PerturbationAttribution):
         internal_batch_size: int = 64,
         seed: int = 0,
         show_progress: bool = False,
-    ) -> OneLayer:
+    ) -> Attributions:
         """Scores what random masks leave of the inputs.
 
         Args:
@@ -252,8 +251,7 @@ class RISE(PerturbationAttribution):
                 show_progress=show_progress,
             )
         maps = found if isinstance(found, tuple) else (found,)
-        formatted: OneLayer = format_output(isinstance(inputs, tuple), maps)
-        return formatted
+        return format_output(isinstance(inputs, tuple), maps)
 
 
 class _Inputs(nn.Module):
@@ -266,7 +264,7 @@ class _Inputs(nn.Module):
 class _WithEntry(nn.Module):
     """A model whose inputs run through a layer first: masking them is masking that layer."""
 
-    def __init__(self, forward_func: Callable[..., Any], count: int) -> None:
+    def __init__(self, forward_func: Callable[..., Tensor], count: int) -> None:
         super().__init__()
         self.inputs = _Inputs()
         self.forward_func = forward_func

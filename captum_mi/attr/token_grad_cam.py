@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from captum.attr import LayerGradCam, LayerGradientXActivation
-from captum.log import log_usage
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -56,9 +55,14 @@ class TokenGradCam(LayerMethod):
         torch.Size([2, 1, 6, 6])
     """
 
+    @classmethod
+    def get_name(cls) -> str:
+        """Returns the method's name."""
+        return "Token Grad-CAM"
+
     def __init__(
         self,
-        forward_func: Callable[..., Any],
+        forward_func: Callable[..., Tensor],
         layer: nn.Module | list[nn.Module],
         device_ids: list[int] | None = None,
         *,
@@ -68,12 +72,6 @@ class TokenGradCam(LayerMethod):
         super().__init__(forward_func, layer, device_ids)
         self.elementwise = elementwise
 
-    @classmethod
-    def get_name(cls) -> str:
-        """Returns the method's name."""
-        return "Token Grad-CAM"
-
-    @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
