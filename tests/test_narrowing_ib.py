@@ -509,7 +509,7 @@ def test_the_check_of_the_steps_costs_one_pass(n_steps, delta):
     NarrowingIB(model, model[1]).attribute(
         x, target=0, n_steps=n_steps, return_convergence_delta=delta
     )
-    alone = 2 + 2 * delta  # the record, at the first point of the path, and the last point
+    alone = 2 + 2 * delta  # the traced run, at the first point of the path, and the last point
     assert runs == Counter({2: alone, 2 * n_steps: 1})
 
 

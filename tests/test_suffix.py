@@ -278,7 +278,7 @@ def test_a_module_that_returns_its_argument_still_does():
     check(model, model.layer, (torch.randn(2, 3),))
 
 
-def test_what_a_record_cannot_see_is_said():
+def test_what_a_trace_cannot_see_is_said():
     class Change(nn.Module):
         def forward(self, *, x):
             return x.mul_(2) + 0
@@ -794,7 +794,7 @@ def test_a_layer_and_one_inside_it_are_placed_at_once():
     torch.testing.assert_close(suffix(outer / 2, inner / 3), (outer / 2).tanh())
 
 
-def test_a_moved_record_is_checked_by_the_call_that_holds_it():
+def test_a_moved_latent_is_checked_by_the_call_that_holds_it():
     runs = Counter()
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     model[2].register_forward_hook(lambda *_: runs.update(["head"]))

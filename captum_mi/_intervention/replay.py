@@ -126,7 +126,7 @@ class Replay:
                     return own(*args, **kwargs)
                 raise RuntimeError(
                     f"{type(module).__name__} ran more often before layer {self.name} than when it"
-                    " was recorded; the model must take the same path at every call"
+                    " was traced; the model must take the same path at every call"
                 )
 
             return replayed

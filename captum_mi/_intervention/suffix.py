@@ -23,7 +23,7 @@ class LayerSuffix:
     before the layer did, and puts the given latent in the layer's place; see :class:`Replay`.
 
     Attributes:
-        latent: the layers' floating-point tensors for the recorded inputs, each (B, ...), detached.
+        latent: the layers' floating-point tensors for the traced inputs, each (B, ...), detached.
             A single row's tensor without an axis for the batch, such as the packed patches (L, D)
             of an image, gets one: (1, L, D).
         output: what the model returned for them (or for a ``move`` of the latent), (B,) or (B, C).
@@ -45,19 +45,19 @@ class LayerSuffix:
         self._batch = len(output)
         self._random = traces[0].random
         moved = traces[0].moved
-        self._recorded = self.latent  # what ``output`` belongs to
+        self._traced = self.latent  # what ``output`` belongs to
         if moved is not None:
-            self._recorded = (moved[None] if self._replay.packed[0] else moved,)
-        self._repeats = False  # whether the recorded output was seen to come back
+            self._traced = (moved[None] if self._replay.packed[0] else moved,)
+        self._repeats = False  # whether the traced output was seen to come back
         self._together = not any(self._replay.packed)  # whether copies may run together, so far
         self._verified = 1  # how many copies have been seen to give together what each gives alone
 
     def __call__(self, *latent: Tensor) -> Tensor:
         """Returns the model's output for a latent in the layer's place.
 
-        The first call checks that the recorded latent brings the recorded output back, and each
+        The first call checks that the traced latent brings the traced output back, and each
         call of more copies than before that the first and the last give together what they give
-        alone. Where the recorded latent is none of the copies, or copies hardly differ, three that
+        alone. Where the traced latent is none of the copies, or copies hardly differ, three that
         do differ are compared as well.
 
         Args:
@@ -72,7 +72,7 @@ class LayerSuffix:
         Raises:
             ValueError: if the latent has another shape, or its gradient cannot be taken, for the
                 layer runs without gradients or inside activation checkpointing.
-            RuntimeError: if the model does not repeat its recorded run.
+            RuntimeError: if the model does not repeat its traced run.
         """
         copies = self._copies(latent)
         if self._together and copies > self._verified:
@@ -82,10 +82,10 @@ class LayerSuffix:
             self._together = False
             logger.info("rows depend on each other behind %s: one copy at a time", self.name)
         if not self._repeats:
-            if copies == 1 and self._index_of_recorded(latent, 1) == 0:
-                return self._run_recorded(latent)
+            if copies == 1 and self._index_of_traced(latent, 1) == 0:
+                return self._run_traced(latent)
             with torch.no_grad():
-                self._run_recorded(self._recorded)
+                self._run_traced(self._traced)
         if copies == 1 or self._together:
             return self._replay.run(latent, copies)
         chunks = zip(*(tensor.chunk(copies) for tensor in latent), strict=True)
@@ -109,20 +109,20 @@ class LayerSuffix:
             )
         return copies
 
-    def _index_of_recorded(self, latent: tuple[Tensor, ...], copies: int) -> int | None:
-        """Returns which copy is the recorded latent; None if none is."""
+    def _index_of_traced(self, latent: tuple[Tensor, ...], copies: int) -> int | None:
+        """Returns which copy is the traced latent; None if none is."""
         for index in range(copies):
             rows = slice(index * self._batch, (index + 1) * self._batch)
             if all(
                 torch.equal(tensor[rows].to(own.dtype), own)
-                for tensor, own in zip(latent, self._recorded, strict=True)
+                for tensor, own in zip(latent, self._traced, strict=True)
             ):
                 return index
         return None
 
     def _run_and_verify(self, latent: tuple[Tensor, ...], copies: int) -> Tensor | None:
         """Runs copies together and compares the ends; returns None where they give else alone."""
-        index = self._index_of_recorded(latent, copies)
+        index = self._index_of_traced(latent, copies)
         first_time = self._verified == 1
         if first_time and index is None and not self._stands_company():
             return None
@@ -138,7 +138,7 @@ class LayerSuffix:
 
     @torch.no_grad()
     def _stands_company(self) -> bool:
-        """Returns whether the recorded latent gives in company what was recorded."""
+        """Returns whether the traced latent gives in company what was traced."""
         self._repeats = self._run_and_compare(self._in_company(), 1, {0}) is not None
         return self._repeats
 
@@ -148,13 +148,13 @@ class LayerSuffix:
         return bool(((parts - parts[0]).abs() > 100 * self._tolerance(output)).any())
 
     def _in_company(self) -> tuple[Tensor, ...]:
-        """Puts the recorded latent between one far from it, larger, and one close to it.
+        """Puts the traced latent between one far from it, larger, and one close to it.
 
         Rows may depend on each other by their largest values, by their order, or only on those
         alike; and a normalization may make multiples of a latent the same.
         """
         copies = []
-        for own in self._recorded:
+        for own in self._traced:
             generator = torch.Generator(own.device).manual_seed(0)
             share = torch.rand((2, *own.shape[1:]), generator=generator, device=own.device)
             far, close = (1 + torch.stack([share[0], share[1] / 50])).to(own.dtype)
@@ -162,8 +162,8 @@ class LayerSuffix:
             copies.append(torch.cat([values * far, own, values * close]))
         return tuple(copies)
 
-    def _run_recorded(self, latent: tuple[Tensor, ...]) -> Tensor:
-        """Runs the recorded latent, which must give the recorded output."""
+    def _run_traced(self, latent: tuple[Tensor, ...]) -> Tensor:
+        """Runs the traced latent, which must give the traced output."""
         output = self._replay.run(latent, 1)
         if not self._close(output.detach(), self.output):
             raise RuntimeError(self._why_it_does_not_repeat())
@@ -177,7 +177,7 @@ class LayerSuffix:
 
         Args:
             latent: the copies.
-            index: which of them is the recorded latent, whose output is known; None: none is.
+            index: which of them is the traced latent, whose output is known; None: none is.
             alone: which of them run once more, alone.
 
         Returns:

@@ -65,7 +65,7 @@ class Masks:
         return (len(self.values), *self._places)
 
     def draw(self, count: int) -> Tensor:
-        """(count, B or 1, *places) in [0, 1]."""
+        """Draws masks (count, B or 1, *places) in [0, 1]."""
         independent = self._axis is None or self._tokens
         drawn = self._independent(count) if independent else self._smooth(count)
         drawn = drawn.to(self.values).unsqueeze(1)
