@@ -1,4 +1,4 @@
-"""Pictures: they draw what they are given, with zero in the middle of the colours."""
+"""Pictures: they draw what they are given, with zero in the middle of the colors."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from captum_mi import visualization
 from captum_mi.maps import TokenScores
-from captum_mi.visualization import panels
+from captum_mi.visualization import tokens
 
 SCORES = TokenScores(
     ("<bos>", "red", "heart", "<eos>"), (9.0, 0.5, -0.25, -7.0), (True, False, False, True)
@@ -17,7 +17,7 @@ def picture(axes):
     return np.asarray(axes.get_images()[0].get_array())
 
 
-def test_heat_map_is_centred_at_zero_with_a_colour_bar():
+def test_heat_map_is_centered_at_zero_with_a_color_bar():
     heat = torch.tensor([[[[0.0, 1.0], [-4.0, 2.0]]]])
     figure = visualization.heat_map(heat, title="a heart")
     axes, bar = figure.axes
@@ -30,7 +30,7 @@ def test_heat_map_is_centred_at_zero_with_a_colour_bar():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, float])
-def test_overlay_shows_the_grey_image_where_the_map_is_zero(dtype):
+def test_overlay_shows_the_gray_image_where_the_map_is_zero(dtype):
     image = np.zeros((2, 2, 3), dtype)
     image[0, 0] = (255, 0, 0) if dtype is np.uint8 else (1.0, 0, 0)
     figure = visualization.overlay(image, np.array([[0.0, 3.0], [-3.0, 0.0]]))
@@ -48,7 +48,7 @@ def test_a_map_of_zeros_is_drawn_white():
 
 
 def test_tokens_take_their_scale_from_the_words_alone():
-    figure = visualization.coloured_tokens(SCORES, title="words")
+    figure = visualization.colored_tokens(SCORES, title="words")
     axes = figure.axes[0]
     texts = {text.get_text().split("\n")[0]: text for text in axes.texts}
     assert list(texts) == list(SCORES.tokens)
@@ -65,10 +65,10 @@ def test_tokens_take_their_scale_from_the_words_alone():
 
 def test_long_texts_wrap():
     words = TokenScores(tuple("abcdefghij"), tuple(range(10)), (False,) * 10)
-    axes = visualization.coloured_tokens(words).axes[0]
+    axes = visualization.colored_tokens(words).axes[0]
     columns = [text.get_position()[0] for text in axes.texts]
     lines = {text.get_position()[1] for text in axes.texts}
-    assert max(columns) < panels.LINE_WIDTH
+    assert max(columns) < tokens.LINE_WIDTH
     assert len(lines) == 4
 
 
