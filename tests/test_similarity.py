@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from captum_mi._intervention.split import split_at
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, load_clip, tokenize
-from captum_mi.models.clip import default_hidden_state, hidden_state, hidden_states
+from captum_mi.models.towers import default_hidden_state, hidden_state, hidden_states
 
 TEXTS = ["a red circle", "a blue square and a green heart", "a heart"]
 
