@@ -25,7 +25,7 @@ from captum_mi.maps import (
     token_scores,
 )
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
-from captum_mi.models.clip import Tower, hidden_state, hidden_states, token_embedding
+from captum_mi.models.towers import Tower, hidden_state, hidden_states, token_embedding
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def explain_pairs(
         texts: the texts.
         method: a name in ``METHODS``.
         layers: hidden states to explain in the image and in the text tower, see
-            ``models.clip.hidden_state``.
+            ``models.towers.hidden_state``.
         n_steps: steps of the method.
         show_progress: show the progress of a method that takes long (RISE).
 
@@ -159,7 +159,7 @@ def attribute_image(
         similarity: the model and the texts.
         pixels: (B, 3, H, W).
         target: index of each row's text.
-        state: the hidden state to explain, see ``models.clip.hidden_state``.
+        state: the hidden state to explain, see ``models.towers.hidden_state``.
         **options: arguments of the method's ``attribute``; those that it does not take are left
             out.
 

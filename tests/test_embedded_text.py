@@ -9,7 +9,7 @@ from torch import nn
 
 from captum_mi import NarrowingIB
 from captum_mi.models import EmbeddedText, TextImageSimilarity, blocks, tokenize
-from captum_mi.models.clip import token_embedding
+from captum_mi.models.towers import token_embedding
 
 TEXTS = ["a red circle", "a blue square and a green heart", "a heart and a heart"]
 

@@ -9,7 +9,7 @@ from captum_mi.attr import METHODS
 from captum_mi.benchmarks import mi_speed, mutual_information, speed
 from captum_mi.benchmarks.pointing import pointing
 from captum_mi.models import load_clip
-from captum_mi.models.clip import default_hidden_state
+from captum_mi.models.towers import default_hidden_state
 
 FIGURES = {
     "figure3": mutual_information.gaussian_images,

@@ -122,7 +122,7 @@ def pointing(
         model: a CLIP trained on the scenes.
         processor: its processor.
         method: a name in ``METHODS``.
-        state: the hidden state to explain, see ``models.clip.hidden_state``.
+        state: the hidden state to explain, see ``models.towers.hidden_state``.
         scenes: how many scenes.
         **options: further arguments of the method's ``attribute``.
 

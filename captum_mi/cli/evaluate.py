@@ -159,7 +159,7 @@ def run(options: argparse.Namespace) -> None:
     from captum_mi.evaluation.rows import CONTROLS, sweep_rows, table_rows
     from captum_mi.evaluation.run import Evaluation, evaluate
     from captum_mi.models import load_clip
-    from captum_mi.models.clip import hidden_states
+    from captum_mi.models.towers import hidden_states
 
     for name in ("samples", "steps", "masks"):
         check_positive(f"--{name}", getattr(options, name))

@@ -13,7 +13,7 @@ from torch import nn
 from captum_mi._checks import check_choice
 from captum_mi.attr import METHODS
 from captum_mi.explanation import PLACES
-from captum_mi.models.clip import blocks
+from captum_mi.models.towers import blocks
 
 CONTROLS = ("ig", "random", "patches", "inverted")
 """To compare with: Captum's IntegratedGradients; uniform noise on each pixel; the same on each
