@@ -12,12 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_mi.models import tiny_clip
-from captum_mi.models.towers import Tower as Tower
-from captum_mi.models.towers import blocks as blocks
-from captum_mi.models.towers import default_hidden_state as default_hidden_state
-from captum_mi.models.towers import hidden_state as hidden_state
-from captum_mi.models.towers import hidden_states as hidden_states
-from captum_mi.models.towers import token_embedding as token_embedding
+from captum_mi.models.towers import blocks
 
 POOLS_AT_EOS = ("clip", "metaclip_2", "clipseg", "groupvit", "aimv2", "owlvit", "owlv2")
 POOLS_AT_LEGACY_EOS = ("clip", "clipseg", "groupvit")  # ... where configured as below
