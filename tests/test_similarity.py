@@ -359,7 +359,7 @@ def test_hidden_states_are_counted_by_blocks_already_run():
         torch.testing.assert_close(suffix.latent[0], states[index])
     assert default_hidden_state(model, "image") == 2
     assert hidden_state(model, "image", 2) == (encoder[1], False)
-    with pytest.raises(ValueError, match=r"`layer` must be 0 to 5.*got 6"):
+    with pytest.raises(ValueError, match=r"`hidden_state` must be 0 to 5.*got 6"):
         hidden_state(model, "image", 6)
 
 

@@ -82,21 +82,25 @@ def hidden_state(model: nn.Module, tower: Tower, index: int) -> tuple[nn.Module,
     encoder = blocks(model, tower)
     if not 0 <= index <= len(encoder):
         raise ValueError(
-            f"`layer` must be 0 to {len(encoder)}, the blocks already run in the {tower} tower, got"
-            f" {index}"
+            f"`hidden_state` must be 0 to {len(encoder)}, the blocks already run in the {tower}"
+            f" tower, got {index}"
         )
     return encoder[max(index - 1, 0)], index == 0
 
 
 def hidden_states(
-    model: nn.Module, layers: tuple[int | None, int | None] = (None, None)
+    model: nn.Module, hidden_states: tuple[int | None, int | None] = (None, None)
 ) -> tuple[int, int]:
-    """Returns the hidden states to explain in the image and in the text tower; None is the default.
+    """Returns the hidden states to explain in both towers, the defaults where none is given.
+
+    Args:
+        model: the image-text model.
+        hidden_states: in the image and in the text tower; None is :func:`default_hidden_state`.
 
     Raises:
         ValueError: if a tower has not so many blocks.
     """
-    image, text = layers
+    image, text = hidden_states
     image = default_hidden_state(model, "image") if image is None else image
     text = default_hidden_state(model, "text") if text is None else text
     hidden_state(model, "image", image)
