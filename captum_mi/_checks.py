@@ -12,6 +12,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def brief(value: object) -> str:
+    """Describes a wrong value: its shape, a long text by its beginning, a number as it is."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else f"{value[:57].rstrip()}...")
+    if isinstance(value, (int, float, tuple, list)):
+        return repr(value)
+    kind, shape = type(value).__name__, getattr(value, "shape", None)
+    return kind if shape is None else f"a {kind.lower()} of shape {tuple(shape)}"
+
+
 def check_positive(name: str, value: int) -> int:
     """Returns ``value`` if it is an integer of at least one."""
     if isinstance(value, bool) or not isinstance(value, Integral):

@@ -296,8 +296,8 @@ def test_a_map_is_put_back_on_the_photograph(processor, scales, offsets):
 def test_photographs_of_any_size(size):
     processor, image = PROCESSORS[0], photograph(*size)
     pixels = processor(images=[image], return_tensors="pt")["pixel_values"]
-    grey = image_seen(pixels, processor).mean(-1)[None, None]
-    found = on_original(grey, image, processor)[0, 0]
+    gray = image_seen(pixels, processor).mean(-1)[None, None]
+    found = on_original(gray, image, processor)[0, 0]
     expected = torch.from_numpy(np.array(image)).double().mean(-1) / 255
     side = min(size)
     top, left = ((extent - side) // 2 for extent in size)

@@ -1,4 +1,4 @@
-"""How the tokens of an image encoder lie on the image."""
+"""The grid that the tokens of an image encoder form on the image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ MAX_PREFIX_TOKENS = 16
 
 
 class TokenGrid(NamedTuple):
-    """How tokens lie on the image: prefix tokens (CLS, registers), then rows of patches."""
+    """Places of the tokens: prefix tokens (CLS, registers), then rows of square patches.
+
+    Attributes:
+        prefix: number of tokens in front of the patches.
+        height: rows of patches.
+        width: columns of patches.
+        patch: side of a patch in pixels, 0 where it is not known.
+    """
 
     prefix: int
     height: int
@@ -81,6 +88,10 @@ def patch_size(model: nn.Module) -> int:
 
     Raises:
         ValueError: if the model has no convolution that cuts the image into patches.
+
+    Example:
+        >>> patch_size(clip)
+        8
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.kernel_size == module.stride != (1, 1):
@@ -93,6 +104,10 @@ def prefix_tokens(model: nn.Module) -> frozenset[int]:
 
     None, one (CLS), or what the model says: ``num_prefix_tokens`` as in timm, a distillation token
     as in DeiT or register tokens as in DINOv2 of Hugging Face.
+
+    Example:
+        >>> sorted(prefix_tokens(clip))
+        [0, 1]
     """
     found = set(PREFIXES)
     for module in model.modules():

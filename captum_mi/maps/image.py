@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+from captum_mi._checks import brief
 from captum_mi.maps.grid import TokenGrid, grid_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def image_map(
     """Turns a layer's attribution into a map of the image.
 
     Channels are summed, so the sign stays; a grid of patches loses its prefix tokens; the map is
-    interpolated linearly. Nothing is normalised, see :func:`min_max`. The map lies on the pixels
+    interpolated linearly. Nothing is normalized, see :func:`min_max`. The map lies on the pixels
     that the model saw, resized and cropped: see :func:`image_seen` and :func:`on_original`.
 
     Args:
@@ -110,13 +111,16 @@ def patch_map(
     model: nn.Module | None = None,
     grid: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Returns the map of a token layer at the resolution of its patches, (B, 1, h, w).
+    """Returns the map of a token layer at the resolution of its patches.
 
     Args:
         attribution: (B, T, D) of a token layer.
         size: the pixels that the model saw, or their (H, W); not needed with ``grid``.
         model: the model: its patch size decides the grid.
         grid: rows and columns of patches, instead of the model.
+
+    Returns:
+        (B, 1, h, w).
 
     Raises:
         ValueError: if no patch grid fits the tokens.
@@ -145,6 +149,11 @@ def min_max(values: Tensor) -> Tensor:
 
     Returns:
         the same shape.
+
+    Example:
+        >>> min_max(torch.tensor([[1.0, 3.0], [5.0, 5.0]]))
+        tensor([[0., 1.],
+                [0., 0.]])
     """
     flat = values.flatten(1)
     low = flat.amin(1, keepdim=True)
@@ -172,16 +181,10 @@ def _size(size: Sequence[int] | Tensor) -> tuple[int, int]:
     if not isinstance(found, (tuple, list)) or [type(side) for side in found] != [int, int]:
         raise TypeError(
             "`size` must be the pixels that the model saw, (B, 3, H, W), or their (H, W), got"
-            f" {_brief(size)}"
+            f" {brief(size)}"
         )
     height, width = found
     return height, width
-
-
-def _brief(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    return repr(value) if isinstance(value, (int, float, tuple, list)) else type(value).__name__
 
 
 def _patches(attribution: Tensor, grid: TokenGrid) -> Tensor:

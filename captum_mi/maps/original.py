@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from captum_mi._protocols import image_processor_of
 
-def image_seen(pixels: Tensor, processor: Any) -> Tensor:  # noqa: ANN401
+if TYPE_CHECKING:
+    from captum_mi._protocols import Image, ImageProcessor, Processor
+
+
+def image_seen(pixels: Tensor, processor: Processor | ImageProcessor) -> Tensor:
     """Returns the image as the model saw it, resized and cropped: what a map is drawn over.
 
     Args:
@@ -28,7 +33,7 @@ def image_seen(pixels: Tensor, processor: Any) -> Tensor:  # noqa: ANN401
         >>> image_seen(pixels, processor).shape
         torch.Size([64, 64, 3])
     """
-    image_processor = getattr(processor, "image_processor", processor)
+    image_processor = image_processor_of(processor)
     if not isinstance(pixels, Tensor) or not hasattr(image_processor, "do_normalize"):
         raise TypeError(
             "`pixels` must be the tensor that the image processor `processor` made, its"
@@ -48,7 +53,7 @@ def image_seen(pixels: Tensor, processor: Any) -> Tensor:  # noqa: ANN401
     return image.clamp(0, 1).permute(1, 2, 0)
 
 
-def on_original(heat: Tensor, image: Any, processor: Any) -> Tensor:  # noqa: ANN401
+def on_original(heat: Tensor, image: Image, processor: Processor | ImageProcessor) -> Tensor:
     """Puts a map back on the image that the processor resized and cropped.
 
     Where the processor took the pixels from is found by giving it an image of two ramps, so every
@@ -80,7 +85,7 @@ def on_original(heat: Tensor, image: Any, processor: Any) -> Tensor:  # noqa: AN
     ramps = np.zeros((height, width, 3), np.uint8)
     ramps[..., 0] = np.linspace(0, 255, width).round()
     ramps[..., 1] = np.linspace(0, 255, height).round()[:, None]
-    image_processor = getattr(processor, "image_processor", processor)
+    image_processor = image_processor_of(processor)
     pixels = image_processor(images=[ramps], return_tensors="pt")["pixel_values"]
     if heat.ndim != 4 or heat.shape[1] != 1 or heat.shape[2:] != pixels.shape[2:]:
         raise ValueError(
@@ -101,19 +106,20 @@ def on_original(heat: Tensor, image: Any, processor: Any) -> Tensor:  # noqa: AN
 
 
 def _places(ramp: Tensor, length: int) -> Tensor:
-    """Where the pixels of one axis of the original lie in the map, in grid_sample's [-1, 1].
+    """Returns where the pixels of an axis of the original lie in the map, in [-1, 1].
 
-    ``ramp`` (n, m) rises along its last axis from 0 to 1 over the original's length.
+    ``ramp`` (n, m) rises along its last axis from 0 to 1 over the original's length; the places
+    (length,) are counted as ``grid_sample`` does.
     """
     count = ramp.shape[1]
     middle = slice(count // 8, count - count // 8)  # borders are overshot by the resampling
     index = torch.arange(count, dtype=torch.float64)[middle]
     found = ramp.double()[:, middle] * (length - 1)
     line = found.mean(0)
-    centred = index - index.mean()
-    slope = (centred * line).sum() / (centred**2).sum()
-    fitted = line.mean() + slope * centred
-    # One grey level, and half a pixel of either image, are what rounding makes of a ramp.
+    centered = index - index.mean()
+    slope = (centered * line).sum() / (centered**2).sum()
+    fitted = line.mean() + slope * centered
+    # One gray level, and half a pixel of either image, are what rounding makes of a ramp.
     tolerance = length / 255 + max(1.0, abs(float(slope)))
     if (found - fitted).abs().amax() > tolerance:
         raise ValueError(

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from captum_mi._protocols import tokenizer_of
+
+if TYPE_CHECKING:
+    from captum_mi._protocols import Processor, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,9 @@ class TokenScores:
     special: tuple[bool, ...]
 
 
-def token_scores(attribution: Tensor, input_ids: Tensor, processor: Any) -> list[TokenScores]:  # noqa: ANN401
+def token_scores(
+    attribution: Tensor, input_ids: Tensor, processor: Processor | Tokenizer
+) -> list[TokenScores]:
     """Turns a text layer's attribution into one score per token: the sum over the channels.
 
     Args:
@@ -39,13 +46,18 @@ def token_scores(attribution: Tensor, input_ids: Tensor, processor: Any) -> list
 
     Raises:
         ValueError: if the shapes do not match.
+
+    Example:
+        >>> ids = tokenize(clip, processor, ["a red circle"])["input_ids"]
+        >>> token_scores(torch.ones(1, 5, 96), ids, processor)[0].tokens
+        ('<bos>', 'a', 'red', 'circle', '<eos>')
     """
     if attribution.ndim != 3 or attribution.shape[:2] != input_ids.shape:
         raise ValueError(
             "`attribution` must have shape (B, T, D) for `input_ids` of shape"
             f" {tuple(input_ids.shape)}, got {tuple(attribution.shape)}"
         )
-    tokenizer = getattr(processor, "tokenizer", processor)
+    tokenizer = tokenizer_of(processor)
     return [
         _scores_of_one(*one, tokenizer)
         for one in zip(
@@ -57,8 +69,8 @@ def token_scores(attribution: Tensor, input_ids: Tensor, processor: Any) -> list
     ]
 
 
-def special_tokens(processor: Any, input_ids: Tensor) -> Tensor:  # noqa: ANN401
-    """Tells the tokens that the tokenizer added (BOS, EOS, CLS, padding) from the words.
+def special_tokens(processor: Processor | Tokenizer, input_ids: Tensor) -> Tensor:
+    """Finds the tokens that the tokenizer added (BOS, EOS, CLS, padding): those that are no words.
 
     Args:
         processor: the processor, or the tokenizer, that made the ids.
@@ -66,10 +78,16 @@ def special_tokens(processor: Any, input_ids: Tensor) -> Tensor:  # noqa: ANN401
 
     Returns:
         (B, T) bool. What follows the first end token is padding, for that may be the same token.
+
+    Example:
+        >>> ids = tokenize(clip, processor, ["a red circle"])["input_ids"]
+        >>> special_tokens(processor, ids).tolist()
+        [[True, False, False, False, True]]
     """
-    tokenizer = getattr(processor, "tokenizer", processor)
+    tokenizer = tokenizer_of(processor)
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    special |= {tokenizer.bos_token_id, tokenizer.eos_token_id} - {None}
+    ends = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    special |= {token for token in ends if token is not None}
     found: Tensor = torch.isin(input_ids, torch.tensor(sorted(special), device=input_ids.device))
     if tokenizer.eos_token_id is None:
         return found
@@ -81,11 +99,12 @@ def _scores_of_one(
     ids: list[int],
     scores: list[float],
     special: list[bool],
-    tokenizer: Any,  # noqa: ANN401
+    tokenizer: Tokenizer,
 ) -> TokenScores:
     # The end token may double as padding: what follows the first one is padding.
-    last = ids.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in ids else len(ids)
-    padding = {tokenizer.pad_token_id} - {tokenizer.eos_token_id}
+    end = tokenizer.eos_token_id
+    last = ids.index(end) if end in ids else len(ids)
+    padding = {tokenizer.pad_token_id} - {end}
     kept = [i for i, token in enumerate(ids) if i <= last and token not in padding]
     rest = sum(score for i, score in enumerate(scores) if i not in kept)
     result = TokenScores(
@@ -100,7 +119,7 @@ def _scores_of_one(
     )
 
 
-def _word(token: int, tokenizer: Any) -> str:  # noqa: ANN401
+def _word(token: int, tokenizer: Tokenizer) -> str:
     """Decodes one token; strips what wordpiece marks a continuation with."""
-    word: str = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    word = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
     return word.strip().removeprefix("##")
