@@ -23,12 +23,12 @@ class Progress(NamedTuple):
     Attributes:
         step: steps taken so far.
         loss: mean loss of the steps since the check before.
-        error: what ``validate`` returned; None without it.
+        error: what ``validate`` returned; NaN without it.
     """
 
     step: int
     loss: float
-    error: float | None
+    error: float
 
 
 def minimize(
@@ -101,7 +101,7 @@ def minimize(
                 mean = _finite_mean(losses, step, optimizer)
                 losses.clear()
                 if validate is None:
-                    history.append(Progress(step, mean, None))
+                    history.append(Progress(step, mean, math.nan))
                     progress.set_postfix(loss=mean, refresh=False)
                     continue
                 error = _validated(validate, module, step, optimizer)

@@ -198,6 +198,10 @@ def test_unfitted(compressor):
         (lambda: Autoencoder(2, learning_rate=0), "`learning_rate` must be positive, got 0"),
         (lambda: Autoencoder(2).fit(torch.randn(19, 4)), "at least 20 samples to train on, got 19"),
         (lambda: Autoencoder(2).fit(torch.randn(30, 1, 1, 1, 4)), "got 5 axes"),
+        (
+            lambda: Autoencoder(2, steps=40, learning_rate=1e30).fit(torch.randn(30, 4)),
+            r"diverged at `learning_rate` 1e\+30: the loss of step \d+ is nan; choose a smaller",
+        ),
     ],
 )
 def test_bad_arguments(build, message):

@@ -37,12 +37,7 @@ def as_samples(name: str, value: Samples) -> Tensor:
         >>> as_samples("x", [1, 2, 4]).shape
         torch.Size([3, 1])
     """
-    samples = value.detach() if isinstance(value, torch.Tensor) else from_array(name, value)
-    if samples.is_complex():
-        raise ValueError(
-            f"`{name}` must be real, got {samples.dtype}; give real and imaginary part"
-        )
-    samples = samples.to(torch.float64)
+    samples = as_real(name, value).to(torch.float64)
     if samples.ndim == 1:
         samples = samples[:, None]
     if samples.ndim != 2 or samples.shape[1] == 0:
@@ -61,7 +56,17 @@ def as_samples(name: str, value: Samples) -> Tensor:
     return samples
 
 
-def from_array(name: str, value: ArrayLike) -> Tensor:
+def as_real(name: str, value: Samples) -> Tensor:
+    """Returns real numbers as a tensor without gradient: a tensor as it is, an array as float64."""
+    samples = value.detach() if isinstance(value, torch.Tensor) else _from_array(name, value)
+    if samples.is_complex():
+        raise ValueError(
+            f"`{name}` must be real, got {samples.dtype}; give real and imaginary part"
+        )
+    return samples
+
+
+def _from_array(name: str, value: ArrayLike) -> Tensor:
     """Returns numbers as a float64 (or complex) tensor."""
     if np.ma.is_masked(value):
         raise ValueError(f"`{name}` must not have masked entries; drop such rows")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from captum_mi.estimators.autoencoder import Autoencoder
 from captum_mi.estimators.base import MutualInformationEstimator
-from captum_mi.estimators.compression import PCA, Autoencoder, Compressor
+from captum_mi.estimators.compression import PCA, Compressor
 from captum_mi.estimators.kde import KernelDensity
 from captum_mi.estimators.knn import KSG, KozachenkoLeonenko, WeightedKozachenkoLeonenko
 
@@ -15,7 +16,7 @@ ESTIMATORS: dict[str, Callable[..., MutualInformationEstimator]] = {
     "ksg": KSG,
     "kde": KernelDensity,
 }
-"""Short name -> factory; those of nearest neighbours take ``k`` and ``jitter``."""
+"""Short name -> factory; those of nearest neighbors take ``k`` and ``jitter``."""
 
 COMPRESSORS: dict[str, Callable[[int], Compressor]] = {"pca": PCA, "autoencoder": Autoencoder}
 """Short name -> factory that takes the numbers in a code."""
