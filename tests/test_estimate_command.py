@@ -113,6 +113,24 @@ def test_labels_are_read_as_they_are_written(tmp_path):
     assert y.tolist() == [str(big + i % 4) for i in range(8)]
 
 
+def test_the_variables_called_x_and_y_are_meant(tmp_path):
+    (tmp_path / "two.csv").write_text("y,x\n2,3\n5,6\n")
+    (tmp_path / "three.csv").write_text("z,y,x\n1,2,3\n4,5,6\n")
+    np.savez(tmp_path / "two.npz", y=[[2], [5]], x=[[3], [6]])
+    for name in ("two.csv", "three.csv", "two.npz"):
+        x, y = read_variables(tmp_path / name)
+        assert x.tolist() == [[3], [6]]
+        assert y.tolist() == [[2], [5]]
+
+
+def test_a_table_in_npy_keeps_its_numbers(tmp_path):
+    np.save(tmp_path / "t.npy", np.array([[1, 2, 7], [3, 4, 8]], dtype=np.float32))
+    x, y = read_variables(tmp_path / "t.npy", "2,0", "1", discrete=True)
+    assert x.dtype == np.float32
+    assert x.tolist() == [[7, 1], [8, 3]]
+    assert y.tolist() == [2, 4]
+
+
 @pytest.mark.parametrize(
     ("text", "x", "y", "shape"),
     [
@@ -121,6 +139,9 @@ def test_labels_are_read_as_they_are_written(tmp_path):
         ("2019,2020\n1,2\n3,4\n", "0", "1", (3, 1)),
         ("\ufeffa,b\n1,2\n\n3,4\n , \n", "a", "b", (2, 1)),
         ('"one, two",b\n1,2\n3,4\n', "0", "1", (2, 1)),
+        ('"one, two",b\n1,2\n3,4\n', None, None, (2, 1)),
+        ("a,a\n1,2\n3,4\n", None, None, (2, 1)),
+        ("1,2\n", None, None, (1, 1)),
     ],
 )
 def test_headers_and_delimiters(text, x, y, shape, tmp_path):
@@ -131,33 +152,44 @@ def test_headers_and_delimiters(text, x, y, shape, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nowhere.npz"], "there is no file 'nowhere.npz'"),
+        (["nowhere.npz"], "No such file or directory: 'nowhere.npz'"),
         (["notes.txt"], r"FILE must be a .npz, .npy, .csv or .tsv file, got 'notes.txt'"),
         (["broken.npz"], "'broken.npz' cannot be read"),
-        (["three.npz"], "'three.npz' holds the arrays a, b, c; say which is x, with `--x NAME`"),
-        (["three.npz", "--x", "b"], "'three.npz' holds .* say which is y, with `--y NAME`"),
-        (["one.npz"], "'one.npz' must hold two arrays, x and y, got a"),
-        (["table.csv", "--x", "1-0", "--y", "2"], "`--x` names no columns with '1-0'"),
+        (["nowhere.csv"], "No such file or directory: 'nowhere.csv'"),
+        (["three.npz"], "'three.npz' holds the arrays a, b, c; say which of them x is, with `--x`"),
+        (["three.npz", "--x", "b"], "'three.npz' holds .* say which of them y is, with `--y`"),
+        (["three.npz", "--x", "a,b", "--y", "c"], "`--x` and `--y` must name one array each"),
+        (["one.npz"], "'one.npz' holds the arrays a; it must hold two, x and y"),
+        (["empty.csv"], "'empty.csv' cannot be read .No columns to parse from file"),
+        (["blank.csv"], "'blank.csv' cannot be read .it is empty"),
+        (["table.csv", "--x", "1-0", "--y", "2"], "`--x` names '1-0', but 'table.csv' holds the c"),
         (["latin.csv"], "'latin.csv' cannot be read .it is no UTF-8 text; save it as UTF-8."),
         (["two.npz", "table.csv"], "there is no 'table.csv' here; captum-mi estimate --help lists"),
-        (["two.npz", "--x", "q", "--y", "b"], "`--x` must name an array.*got 'q'"),
+        (["two.npz", "--x", "q", "--y", "b"], "`--x` names 'q', but .* the arrays a, b$"),
         (["short.npz"], "`x` and `y` must have the same number of samples, got 20 and 19"),
         (["nan.npz"], "`x` must be finite, got NaN or infinity in 1 of 20 rows"),
         (["constant.npz"], "`y` has constant columns, 0"),
         (["image.npz"], r"x has shape \(20, 4, 4\); give `--compress pca:4`"),
-        (["table.csv"], "'table.csv' has 3 columns; say which are x and which y, as in `--x"),
-        (["table.csv", "--x", "0", "--y", "7"], "`--y` names no columns with '7'; the table has 3"),
-        (["table.csv", "--x", "0-9", "--y", "1"], "`--x` names no columns with '0-9'"),
-        (["ragged.csv"], r"'ragged.csv' cannot be read \(row 2 has 3 columns, the first has 2\)"),
+        (
+            ["table.csv"],
+            "'table.csv' holds the columns 0, 1, 2; say which of them x is, with `--x`",
+        ),
+        (["table.csv", "--x", "0", "--y", "7"], "`--y` names '7', but .* the columns 0, 1, 2$"),
+        (["table.csv", "--x", "0-9", "--y", "1"], "`--x` names '0-9', but 'table.csv' holds"),
+        (["table.csv", "--x", "0", "--y", "1,2", "--discrete"], "`--y` must name one column of la"),
+        (["ragged.csv"], r"'ragged.csv' cannot be read \(Expected 2 fields in line 2, saw 3\)"),
         (["hole.csv"], "column '1' has '' in row 2, which is no number; drop the row, or give"),
-        (["hole.csv", "--discrete"], "column '1' has 1 empty labels, the first in row 2"),
-        (["twice.csv", "--x", "a", "--y", "b"], "`--x` names 'a', as 2 columns are called"),
+        (["hole.csv", "--discrete"], "column '1' has '' in row 2, which is no label; drop"),
+        (
+            ["twice.csv", "--x", "a", "--y", "b"],
+            "`--x` names 'a', but .* columns a, a, b; give its number",
+        ),
         (["objects.npz"], "'objects.npz' cannot be read .it holds no array of numbers"),
         (["flat.npz", "--compress", "pca:2"], "`N of --compress` must be at most 1, the rank of"),
         (["--compress", "zip:4"], "`--compress` must be pca:N or autoencoder:N, got"),
         (["--k", "3"], "`--k` needs a FILE"),
         (["--out", "demo.json"], "`--out` needs a FILE"),
-        (["cube.npy"], r"'cube.npy' must hold an array \(N, d\).* got shape \(2, 2, 2\)"),
+        (["cube.npy"], r"'cube.npy' cannot be read .Must pass 2-d input. shape=\(2, 2, 2\)"),
         (["two.npz", "--method", "magic"], "`--method` must be one of wkl, kl, ksg, kde, got 'mag"),
         (["two.npz", "--k", "0"], "`--k` must be at least 1, got 0"),
         (["two.npz", "--k", "30"], "at least 31 samples .* give more, or choose a smaller `--k`"),
@@ -213,6 +245,8 @@ def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, monkeypa
     np.save("cube.npy", np.zeros((2, 2, 2)))
     (tmp_path / "broken.npz").write_bytes(b"PK no zip")
     (tmp_path / "table.csv").write_text("1,2,3\n4,5,6\n")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "blank.csv").write_text(" ,\n")
     (tmp_path / "hole.csv").write_text("1,2\n3,\n5,6\n")
     (tmp_path / "twice.csv").write_text("a,a,b\n1,2,3\n4,5,6\n")
     np.savez("objects.npz", x=np.array([{}, {}]), y=b)
