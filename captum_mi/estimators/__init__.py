@@ -6,7 +6,7 @@ from captum_mi.estimators.bounds import info_nce
 from captum_mi.estimators.compression import PCA, Compressed, Compressor
 from captum_mi.estimators.kde import KernelDensity
 from captum_mi.estimators.knn import KSG, KozachenkoLeonenko, WeightedKozachenkoLeonenko
-from captum_mi.estimators.methods import COMPRESSORS, ESTIMATORS
+from captum_mi.estimators.methods import COMPRESSORS, ESTIMATORS, compress_wide
 
 __all__ = [
     "COMPRESSORS",
@@ -22,5 +22,6 @@ __all__ = [
     "KozachenkoLeonenko",
     "MutualInformationEstimator",
     "WeightedKozachenkoLeonenko",
+    "compress_wide",
     "info_nce",
 ]

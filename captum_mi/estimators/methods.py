@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from captum_mi.estimators.autoencoder import Autoencoder
 from captum_mi.estimators.base import MutualInformationEstimator
-from captum_mi.estimators.compression import PCA, Compressor
+from captum_mi.estimators.compression import PCA, Compressed, Compressor
 from captum_mi.estimators.kde import KernelDensity
 from captum_mi.estimators.knn import KSG, KozachenkoLeonenko, WeightedKozachenkoLeonenko
+
+if TYPE_CHECKING:
+    from captum_mi.estimators._samples import Samples
 
 ESTIMATORS: dict[str, Callable[..., MutualInformationEstimator]] = {
     "wkl": WeightedKozachenkoLeonenko,
@@ -20,3 +27,35 @@ ESTIMATORS: dict[str, Callable[..., MutualInformationEstimator]] = {
 
 COMPRESSORS: dict[str, Callable[[int], Compressor]] = {"pca": PCA, "autoencoder": Autoencoder}
 """Short name -> factory that takes the numbers in a code."""
+
+
+def compress_wide(
+    estimator: MutualInformationEstimator,
+    compressor: Compressor,
+    x: Samples,
+    y: Samples | None = None,
+) -> MutualInformationEstimator:
+    """Puts a compressor in front of an estimator, for the variables that are wider than its codes.
+
+    Args:
+        estimator: estimates between the codes.
+        compressor: a new one, which is fitted anew on each variable.
+        x: (N, ...).
+        y: (N, ...); None if the other variable is a label.
+
+    Returns:
+        ``Compressed``, or the estimator itself if no variable is wider.
+
+    Example:
+        >>> narrow, wide = torch.randn(9, 2), torch.randn(9, 5)
+        >>> compress_wide(KSG(), PCA(2), narrow, wide).y
+        PCA(n=2)
+        >>> compress_wide(KSG(), PCA(2), narrow)
+        KSG(k=3, jitter=0.0)
+    """
+    wide = {
+        name: compressor
+        for name, samples in (("x", x), ("y", y))
+        if samples is not None and prod(np.shape(samples)[1:]) > compressor.n
+    }
+    return Compressed(estimator, **wide) if wide else estimator
