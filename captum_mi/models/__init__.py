@@ -1,8 +1,9 @@
 """Image-text models as classifiers, and how to load them."""
 
-from captum_mi.models.clip import load_clip, tokenize
+from captum_mi.models.clip import load_clip
 from captum_mi.models.embedded_text import EmbeddedText
 from captum_mi.models.similarity import ImageTextSimilarity, TextImageSimilarity
+from captum_mi.models.texts import tokenize
 from captum_mi.models.towers import blocks
 
 __all__ = [

@@ -13,8 +13,8 @@ from captum_mi._intervention.hooks import edit_output, layer_value
 from captum_mi._intervention.nested import tensors
 from captum_mi._intervention.precision import at_least_single
 from captum_mi.maps import min_max, special_tokens
-from captum_mi.models.clip import tokenize
 from captum_mi.models.similarity import TextImageSimilarity
+from captum_mi.models.texts import tokenize
 from captum_mi.models.towers import token_embedding
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from captum_mi._intervention.precision import at_least_single
-from captum_mi.models.clip import (
-    check_dual_encoder,
-    check_pooling,
-    image_features,
-    text_features,
-    tokenize,
-)
+from captum_mi.models.clip import check_dual_encoder, image_features, preprocess, text_features
+from captum_mi.models.texts import check_pooling, tokenize
+
+if TYPE_CHECKING:
+    from captum_mi._protocols import Image, Processor, Tokenizer
 
 EPS = 1e-6  # keeps the cosine's gradient finite at an embedding of zero
 
@@ -46,7 +44,9 @@ class ImageTextSimilarity(nn.Module):
 
     text_embeddings: Tensor
 
-    def __init__(self, model: nn.Module, processor: Any, texts: Sequence[str]) -> None:  # noqa: ANN401
+    def __init__(
+        self, model: nn.Module, processor: Processor | Tokenizer, texts: Sequence[str]
+    ) -> None:
         """Embeds the texts."""
         super().__init__()
         check_dual_encoder(model)
@@ -100,7 +100,9 @@ class TextImageSimilarity(nn.Module):
 
     image_embeddings: Tensor
 
-    def __init__(self, model: nn.Module, processor: Any, images: Sequence[Any]) -> None:  # noqa: ANN401
+    def __init__(
+        self, model: nn.Module, processor: Processor, images: Sequence[Image] | Tensor
+    ) -> None:
         """Embeds the images."""
         super().__init__()
         check_dual_encoder(model)
@@ -112,10 +114,10 @@ class TextImageSimilarity(nn.Module):
             raise ValueError("`images` must hold at least one image, got none")
         self.model = model
         self.training = model.training
-        self._eos_token_id = getattr(processor, "tokenizer", processor).eos_token_id
-        pixels = processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
+        self._eos_token_id = processor.tokenizer.eos_token_id
+        pixels = preprocess(model, processor, images)
         with torch.no_grad():
-            embeddings = _unit(image_features(model, pixels.to(_device(model))))
+            embeddings = _unit(image_features(model, pixels))
         self.register_buffer("image_embeddings", embeddings)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
