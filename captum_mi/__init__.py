@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from captum_mi import attr, datasets, estimators, maps, metrics, models, visualization
@@ -27,7 +27,7 @@ __all__ = [
 _CLASSES = {"MultimodalIB": "captum_mi.attr", "NarrowingIB": "captum_mi.attr"}
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> object:
     """Loads a public name when it is first used."""
     if name == "__version__":
         return importlib.metadata.version("captum_mi")

@@ -7,6 +7,7 @@ from torch.nn.functional import normalize
 
 from captum_mi._intervention.split import split_at
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, load_clip, tokenize
+from captum_mi.models.clip import preprocess
 from captum_mi.models.towers import default_hidden_state, hidden_state, hidden_states
 
 TEXTS = ["a red circle", "a blue square and a green heart", "a heart"]
@@ -246,6 +247,27 @@ def test_images_of_several_sizes_are_resized_by_the_processor():
     for image, expected in zip(images, together, strict=True):
         alone = TextImageSimilarity(model, processor, [image]).image_embeddings
         torch.testing.assert_close(alone[0], expected, atol=1e-5, rtol=0)
+
+
+def test_pixels_are_the_processors_on_the_models_device():
+    from PIL import Image
+
+    model, processor = build("clip")
+    images = [Image.new("RGB", (40, 32), "red"), Image.new("RGB", (64, 99), "blue")]
+    expected = processor.image_processor(images=images, return_tensors="pt")["pixel_values"]
+    assert expected.shape == (2, 3, 32, 32)
+    assert torch.equal(preprocess(model, processor, images), expected)
+    assert preprocess(model.to("meta"), processor, images).device.type == "meta"
+
+
+def test_an_encoder_without_a_configuration_is_refused():
+    class Bare(torch.nn.Module):
+        def get_image_features(self, pixel_values): ...
+
+        def get_text_features(self, input_ids): ...
+
+    with pytest.raises(ValueError, match=r"`model` is a Bare, which has no config; give an image"):
+        ImageTextSimilarity(Bare(), build("clip")[1], TEXTS)
 
 
 def test_what_embeds_no_images_is_refused():

@@ -32,6 +32,7 @@ class ImageTextSimilarity(nn.Module):
         text_embeddings: (K, D) buffer of unit length, float32 for half-precision models.
 
     Raises:
+        TypeError: if ``texts`` is one text.
         ValueError: if there is no text, one is empty or too long, or the model embeds no images and
             texts.
 
