@@ -34,7 +34,7 @@ def test_without_arguments_a_shipped_scene_is_explained(tmp_path, monkeypatch, c
     assert record["image"] == "shipped scene"
     assert record["method"] == "nib"
     assert record["steps"] == 10
-    assert record["layers"] == {"image": 3, "text": 1}
+    assert record["hidden_states"] == {"image": 3, "text": 1}
     assert set(record["versions"]) == {"captum_mi", "captum", "torch", "transformers"}
     assert len(record["explanations"]) == 3
     for explanation in record["explanations"]:
@@ -51,10 +51,11 @@ def test_without_arguments_a_shipped_scene_is_explained(tmp_path, monkeypatch, c
 def test_an_image_and_texts(scene_file, tmp_path, embedded, capsys):
     texts = ["a red circle", "a blue square and a red heart"]
     out = tmp_path / "deep" / "er" / "result.png"
-    arguments = ["explain", scene_file, *texts, "--steps", "4", "--layer", "4,2", "--out", str(out)]
+    arguments = ["explain", scene_file, *texts, "--steps", "4", "--hidden-state", "4,2"]
+    arguments += ["--out", str(out)]
     assert main(arguments) == 0
     record = json.loads(out.with_suffix(".json").read_text())
-    assert record["layers"] == {"image": 4, "text": 2}
+    assert record["hidden_states"] == {"image": 4, "text": 2}
     with Image.open(scene_file) as image:
         expected = explain_pairs(*embedded, image.convert("RGB"), texts, layers=(4, 2), n_steps=4)
     for written, pair in zip(record["explanations"], expected.pairs, strict=True):
@@ -99,9 +100,18 @@ def test_a_local_folder_and_a_grey_image(tmp_path, embedded):
         (["good.png", "a heart", "--steps", "1"], "`--steps` must be at least 2 for nib, got 1"),
         (["good.png", "a heart", "--out", "good.png/a"], "`--out` cannot be written: .*good.png'"),
         (["good.png", "a heart", "--out", "taken"], "`--out` must name a file, 'taken.png' is a f"),
-        (["good.png", "a heart", "--layer", "-1"], "`--layer N,M .* must be 0 to 6.* got -1"),
-        (["good.png", "a heart", "--layer", "7"], "`--layer N,M .* must be 0 to 6.*image tower"),
-        (["good.png", "a heart", "--layer", "3,5"], "`--layer N,M .* must be 0 to 4.*text tower"),
+        (
+            ["good.png", "a heart", "--hidden-state", "-1"],
+            "`--hidden-state N,M .* must be 0 to 6.* got -1",
+        ),
+        (
+            ["good.png", "a heart", "--hidden-state", "7"],
+            "`--hidden-state N,M .* must be 0 to 6.*image tower",
+        ),
+        (
+            ["good.png", "a heart", "--hidden-state", "3,5"],
+            "`--hidden-state N,M .* must be 0 to 4.*text tower",
+        ),
         (
             ["good.png", "a heart", "--model", "no/hub"],
             "cannot load a model from 'no/hub'; give a local",
@@ -134,7 +144,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, monkeypa
 
 def test_each_tower_is_explained_at_its_own_hidden_state(scene_file, tmp_path, embedded):
     out = tmp_path / "out"
-    arguments = ["explain", scene_file, "a red circle", "--steps", "3", "--layer", "4,2"]
+    arguments = ["explain", scene_file, "a red circle", "--steps", "3", "--hidden-state", "4,2"]
     assert main([*arguments, "--out", str(out)]) == 0
     (written,) = json.loads(out.with_suffix(".json").read_text())["explanations"]
     clip, processor = embedded
@@ -229,11 +239,11 @@ def test_texts_may_stand_behind_options(scene_file, tmp_path):
     assert [one["text"] for one in explanations] == ["a star", "a red circle", "a heart"]
 
 
-@pytest.mark.parametrize("layer", ["1,2,3", "9,", "3.5", "²", "--3"])
-def test_a_malformed_layer_is_a_usage_error(layer, capsys):
+@pytest.mark.parametrize("value", ["1,2,3", "9,", "3.5", "²", "--3"])
+def test_a_malformed_hidden_state_is_a_usage_error(value, capsys):
     with pytest.raises(SystemExit, match=r"2"):
-        main(["explain", "x.png", "a heart", f"--layer={layer}"])
-    assert f"must be a number N, or N,M; got {layer!r}" in capsys.readouterr().err
+        main(["explain", "x.png", "a heart", f"--hidden-state={value}"])
+    assert f"must be a number N, or N,M; got {value!r}" in capsys.readouterr().err
 
 
 def test_help_shows_examples():

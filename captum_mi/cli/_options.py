@@ -12,31 +12,51 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-MODEL_HELP = (
-    "image-text model, such as CLIP, in Hugging Face layout (default: an embedded CLIP that knows"
-    " colored shapes, no photographs)"
-)
-STEPS_HELP = "steps of nib, m2ib and mfaba (default: 10)"
-
-MODEL_FLAGS = {"layer": "--layer N,M (image, text)", "model": "--model", "n_steps": "--steps"}
+MODEL_FLAGS = {
+    "hidden_state": "--hidden-state N,M (image, text)",
+    "model": "--model",
+    "n_steps": "--steps",
+}
 """What the commands that load a model call the library's arguments, in errors and warnings."""
 
 
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the model, of the place in it that is explained, and of the steps."""
+    parser.add_argument(
+        "--model",
+        metavar="FOLDER|HUB_NAME",
+        help=(
+            "image-text model, such as CLIP, in Hugging Face layout (default: an embedded CLIP that"
+            " knows colored shapes, no photographs)"
+        ),
+    )
+    parser.add_argument(
+        "--hidden-state",
+        type=_hidden_states,
+        default=(None, None),
+        metavar="N[,M]",
+        help=(
+            "nib, m2ib, gradcam and fastig explain the hidden state after N blocks of both"
+            " encoders, or after N of the image's and M of the text's (default: three blocks before"
+            " the end of each); the others explain a place of their own"
+        ),
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=10,
+        metavar="N",
+        help="steps of nib, m2ib and mfaba (default: 10)",
+    )
+
+
 def in_flags(message: str, flags: Mapping[str, str]) -> str:
-    """Calls the library's arguments, which stand in backticks, as the command line does."""
+    """Renames the library's arguments, which stand in backticks, to the command line's."""
     return re.sub(r"`(\w+)`", lambda name: f"`{flags.get(name[1], name[1])}`", message)
 
 
-def parse_hidden_states(value: str) -> tuple[int, int]:
-    """Reads N or N,M."""
-    if not re.fullmatch(r"-?\d+(, *-?\d+)?", value, re.ASCII):
-        raise argparse.ArgumentTypeError(f"must be a number N, or N,M; got {value!r}")
-    parts = value.split(",")
-    return int(parts[0]), int(parts[-1])
-
-
 def warn_of_embedded(options: argparse.Namespace) -> None:
-    """Warns whoever gives images, but no model that knows what is on them."""
+    """Warns if images are given, but no model that knows what is on them."""
     if options.model is None:
         warnings.warn(
             "without `--model` the embedded model explains, which knows eight shapes in eight"
@@ -52,3 +72,10 @@ def check_out(path: Path) -> None:
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise ValueError(f"`--out` cannot be written: {str(above)!r} is no folder to write in")
+
+
+def _hidden_states(value: str) -> tuple[int, int]:
+    if not re.fullmatch(r"-?\d+(, *-?\d+)?", value, re.ASCII):
+        raise argparse.ArgumentTypeError(f"must be a number N, or N,M; got {value!r}")
+    parts = value.split(",")
+    return int(parts[0]), int(parts[-1])

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from captum_mi.cli._options import (
     MODEL_FLAGS,
-    MODEL_HELP,
-    STEPS_HELP,
+    add_model_flags,
     check_out,
     in_flags,
-    parse_hidden_states,
     warn_of_embedded,
 )
 
@@ -35,7 +33,7 @@ examples:
   captum-mi evaluate
       every method on 200 scenes that the package draws, with the embedded CLIP
   captum-mi evaluate --images Flickr8k/Images --captions Flickr8k/captions.txt --samples 1000 \\
-      --model openai/clip-vit-base-patch32 --layer 9 --out flickr8k
+      --model openai/clip-vit-base-patch32 --hidden-state 9 --out flickr8k
   captum-mi evaluate --classes tiny-imagenet-200/train --class-names tiny-imagenet-200/words.txt
   captum-mi evaluate --sweep n_steps 3 5 8 10 13 15 18 20 --out steps
   captum-mi evaluate --sweep beta --methods m2ib --samples 50 --out beta
@@ -91,7 +89,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pairs, evenly spread over the data set (default: 200)",
     )
-    parser.add_argument("--model", metavar="FOLDER|HUB_NAME", help=MODEL_HELP)
     parser.add_argument(
         "--methods",
         nargs="+",
@@ -102,18 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             " inverted (nib with its sign turned); default: all; with --sweep the NIB paper's"
         ),
     )
-    parser.add_argument(
-        "--layer",
-        type=parse_hidden_states,
-        default=(None, None),
-        metavar="N[,M]",
-        help=(
-            "nib, m2ib, gradcam and fastig explain the hidden state after N blocks of both"
-            " encoders, or after N of the image's and M of the text's (default: three blocks before"
-            " the end of each)"
-        ),
-    )
-    parser.add_argument("--steps", type=int, default=10, metavar="N", help=STEPS_HELP)
+    add_model_flags(parser)
     parser.add_argument(
         "--masks", type=int, default=500, metavar="N", help="masks of rise (default: 500)"
     )
@@ -170,7 +156,7 @@ def run(options: argparse.Namespace) -> None:
     check_out(options.out / "table.csv")
     pairs, source = _pairs(options)
     model, processor = load_clip(options.model)
-    states = hidden_states(model, options.layer)
+    states = hidden_states(model, options.hidden_state)
     arguments = {"n_steps": options.steps, "n_masks": options.masks}
     setting, values = None, []
     if options.sweep:
@@ -186,7 +172,7 @@ def run(options: argparse.Namespace) -> None:
         "samples": len(pairs),
         "model": options.model or "embedded",
         "rows": [row.name for row in rows],
-        "layers": list(states),
+        "hidden_states": list(states),
         "steps": options.steps,
         "masks": options.masks,
         "compat": options.compat,

@@ -9,14 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captum_mi.cli._options import (
-    MODEL_FLAGS,
-    MODEL_HELP,
-    STEPS_HELP,
-    check_out,
-    parse_hidden_states,
-    warn_of_embedded,
-)
+from captum_mi.cli._options import MODEL_FLAGS, add_model_flags, check_out, warn_of_embedded
 
 if TYPE_CHECKING:
     from captum_mi.explanation import ImageExplanation
@@ -33,11 +26,11 @@ examples:
       a scene that the package ships, with the embedded CLIP
   captum-mi explain scene.png "a red circle" "a blue square"
   captum-mi explain dog.jpg "a dog on a sofa" --model openai/clip-vit-base-patch32
-  captum-mi explain dog.jpg "a dog" --model ./my-clip --layer 9,8 --steps 20 --out dog
+  captum-mi explain dog.jpg "a dog" --model ./my-clip --hidden-state 9,8 --steps 20 --out dog
 
 nib, mfaba, fastig and rise say what speaks for a text and what against it; m2ib gives the nats that
 the text needs; the others say what is relevant. rise, mfaba and the methods of attention explain a
-place of their own, whatever --layer says; the JSON names it.
+place of their own, whatever --hidden-state says; the JSON names it.
 """
 FLAGS = MODEL_FLAGS | {"texts": "TEXT"}
 
@@ -68,23 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "texts", nargs="*", metavar="TEXT", help="one or more texts, each explained on its own"
     )
-    parser.add_argument("--model", metavar="FOLDER|HUB_NAME", help=MODEL_HELP)
     parser.add_argument(
         "--method",
         default="nib",
         help="nib, m2ib, rise, gradcam, chefer, attention, mfaba or fastig (default: nib)",
     )
-    parser.add_argument(
-        "--layer",
-        type=parse_hidden_states,
-        default=(None, None),
-        metavar="N[,M]",
-        help=(
-            "explain the hidden state after N blocks of both encoders, or after N of the image's"
-            " and M of the text's (default: three blocks before the end of each)"
-        ),
-    )
-    parser.add_argument("--steps", type=int, default=10, metavar="N", help=STEPS_HELP)
+    add_model_flags(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -121,7 +103,7 @@ def run(options: argparse.Namespace) -> None:
         image,
         texts,
         method=options.method,
-        layers=options.layer,
+        layers=options.hidden_state,
         n_steps=options.steps,
         show_progress=True,
     )
@@ -135,7 +117,7 @@ def run(options: argparse.Namespace) -> None:
     if takes_steps(options.method):
         settings["steps"] = options.steps
     if options.method not in PLACES:
-        settings["layers"] = dict(zip(("image", "text"), result.layers, strict=True))
+        settings["hidden_states"] = dict(zip(("image", "text"), result.layers, strict=True))
     base.parent.mkdir(parents=True, exist_ok=True)
     _draw(result, settings).savefig(picture, dpi=100)
     record.write_text(json.dumps(_record(result, settings), indent=1) + "\n")
