@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from families import build
 from matplotlib.figure import Figure
 from PIL import Image
 
-from captum_mi.attr import NarrowingIB
+from captum_mi.attr import METHODS, NarrowingIB
 from captum_mi.cli import main
 from captum_mi.datasets import Scenes
+from captum_mi.estimators import COMPRESSORS, ESTIMATORS
+from captum_mi.evaluation.rows import CONTROLS, SWEEPS
 from captum_mi.explanation import explain_pairs
 from captum_mi.models.tiny_clip import FOLDER
 
@@ -65,17 +68,17 @@ def test_an_image_and_texts(scene_file, tmp_path, embedded, capsys):
     assert str(out) in capsys.readouterr().out
 
 
-def test_a_local_folder_and_a_grey_image(tmp_path, embedded):
+def test_a_local_folder_and_a_gray_image(tmp_path, embedded):
     model, processor = embedded
     model.save_pretrained(tmp_path / "clip")
     processor.save_pretrained(tmp_path / "clip")
     Image.fromarray(np.arange(100 * 80, dtype=np.uint8).reshape(100, 80)).save(
-        tmp_path / "grey.png"
+        tmp_path / "gray.png"
     )
-    arguments = ["explain", str(tmp_path / "grey.png"), "a red circle", "--model"]
-    arguments += [str(tmp_path / "clip"), "--out", str(tmp_path / "grey-out")]
+    arguments = ["explain", str(tmp_path / "gray.png"), "a red circle", "--model"]
+    arguments += [str(tmp_path / "clip"), "--out", str(tmp_path / "gray-out")]
     assert main(arguments) == 0
-    assert json.loads((tmp_path / "grey-out.json").read_text())["model"] == str(tmp_path / "clip")
+    assert json.loads((tmp_path / "gray-out.json").read_text())["model"] == str(tmp_path / "clip")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +97,7 @@ def test_a_local_folder_and_a_grey_image(tmp_path, embedded):
         (["good.png", "a heart", " "], "a text must not be empty, got ' '"),
         (
             ["good.png", "a heart", "--method", "magic"],
-            "`--method` must be one of nib.*got 'magic'",
+            "`--method` must be one of 'nib'.*got 'magic'",
         ),
         (["good.png", "a heart", "--steps", "0"], "`--steps` must be at least 1, got 0"),
         (["good.png", "a heart", "--steps", "1"], "`--steps` must be at least 2 for nib, got 1"),
@@ -246,16 +249,46 @@ def test_a_malformed_hidden_state_is_a_usage_error(value, capsys):
     assert f"must be a number N, or N,M; got {value!r}" in capsys.readouterr().err
 
 
-def test_help_shows_examples():
-    for command in ([], ["explain"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "captum_mi", *command, "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert "captum-mi" in done.stdout
-    assert "openai/clip-vit-base-patch32" in done.stdout
+@pytest.mark.parametrize("command", [None, "explain", "evaluate", "estimate"])
+def test_help_shows_examples(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"] if command else ["--help"])
+    out = capsys.readouterr().out
+    assert f"captum-mi {command or 'COMMAND'}" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("explain", METHODS),
+        ("evaluate", [*METHODS, *CONTROLS, *SWEEPS]),
+        ("estimate", [*ESTIMATORS, *COMPRESSORS]),
+    ],
+)
+def test_help_knows_every_name(command, names, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    words = re.findall(r"\w+", capsys.readouterr().out)
+    assert set(names) <= set(words)
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from captum_mi.cli import main\n"
+        "try: main(['explain', '--help'])\n"
+        "finally: print(sorted({'numpy', 'pandas', 'PIL', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "captum_mi", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == version("captum_mi")
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip", "chinese_clip", "altclip", "metaclip2"])

@@ -190,7 +190,10 @@ def test_headers_and_delimiters(text, x, y, shape, tmp_path):
         (["--k", "3"], "`--k` needs a FILE"),
         (["--out", "demo.json"], "`--out` needs a FILE"),
         (["cube.npy"], r"'cube.npy' cannot be read .Must pass 2-d input. shape=\(2, 2, 2\)"),
-        (["two.npz", "--method", "magic"], "`--method` must be one of wkl, kl, ksg, kde, got 'mag"),
+        (
+            ["two.npz", "--method", "magic"],
+            "`--method` must be one of 'wkl', 'kl', 'ksg', 'kde', got 'mag",
+        ),
         (["two.npz", "--k", "0"], "`--k` must be at least 1, got 0"),
         (["two.npz", "--k", "30"], "at least 31 samples .* give more, or choose a smaller `--k`"),
         (["two.npz", "--method", "kde", "--k", "3"], "`--k` is for wkl, kl and ksg"),

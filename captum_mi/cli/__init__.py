@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 import warnings
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Protocol
@@ -82,15 +84,18 @@ def _take(rest: list[str], options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="captum-mi", description="Explain representations with mutual information."
+        prog="captum-mi",
+        description="Explain representations with mutual information.",
+        epilog="captum-mi COMMAND --help shows a command's options, and examples.",
     )
     parser.add_argument("--version", action="version", version=version("captum_mi"))
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    width = shutil.get_terminal_size().columns - 2  # as argparse fills what it may fill
     for name, command in COMMANDS.items():
         own = commands.add_parser(
             name,
             help=command.HELP,
-            description=command.DESCRIPTION,
+            description=textwrap.fill(command.DESCRIPTION, width),
             epilog=command.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )

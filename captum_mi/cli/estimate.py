@@ -6,9 +6,13 @@ import argparse
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from captum_mi._checks import check_choice
 from captum_mi.cli._options import check_out
+
+if TYPE_CHECKING:
+    from captum_mi.estimators import Compressor
 
 HELP = "mutual information of two variables in a file"
 DESCRIPTION = (
@@ -46,24 +50,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "file",
         nargs="?",
         metavar="FILE",
-        help=".npz with two arrays, .npy or .csv with columns (default: a demonstration)",
+        help=(
+            ".npz with two arrays; .npy, .csv or .tsv with columns (default: a demonstration on"
+            " samples that are drawn)"
+        ),
     )
     parser.add_argument(
         "--x",
         metavar="NAMES",
         help=(
             "one variable: an array of the .npz file, or columns of the table, by name, by number"
-            " from 0 or as a range: height,width or 0-3 (default: array x, or the first of two)"
+            " from 0 or as a range: height,width or 0-3 (default: what is called x, or the first of"
+            " two)"
         ),
     )
     parser.add_argument(
-        "--y", metavar="NAMES", help="the other (default: array y, or the second of two)"
+        "--y", metavar="NAMES", help="the other (default: what is called y, or the second of two)"
     )
     parser.add_argument(
         "--method",
         default="wkl",
         help=(
-            "wkl (weighted nearest neighbours), kl (nearest neighbour), ksg (neighbour counts) or"
+            "wkl (weighted nearest neighbors), kl (nearest neighbor), ksg (neighbor counts) or"
             " kde (kernel density); default: wkl"
         ),
     )
@@ -72,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help=(
-            "how many neighbours wkl weighs, or which one kl and ksg take (default: wkl as many as"
+            "how many neighbors wkl weighs, or which one kl and ksg take (default: wkl as many as"
             " there are columns, at least 5; kl 1; ksg 3)"
         ),
     )
@@ -81,30 +89,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="S",
         help=(
-            "add normal noise, which separates ties, of S standard deviations of each column: about"
-            " the step to which values were rounded; a tiny one, say 1e-10, serves ksg alone"
-            " (default: none)"
+            "add normal noise of S standard deviations of each column, which separates tied values;"
+            " S should be about the step to which they were rounded; a tiny one, say 1e-10, serves"
+            " ksg alone (default: none)"
         ),
     )
     parser.add_argument(
-        "--discrete", action="store_true", help="y is a label, of numbers or texts, in one column"
+        "--discrete", action="store_true", help="y is a label, number or text, in one column"
     )
     parser.add_argument(
         "--compress",
         metavar="KIND:N",
-        help="compress each variable of more than N columns first: pca:4 or autoencoder:4",
+        help="compress each variable of more than N numbers to N first: pca:4 or autoencoder:4",
     )
-    parser.add_argument("--out", type=Path, metavar="PATH", help="write the result as JSON too")
+    parser.add_argument(
+        "--out", type=Path, metavar="PATH", help="write the result to PATH, as JSON, too"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Estimates mutual information and prints it, or demonstrates every estimator."""
     from captum_mi.cli._variables import read_variables
-    from captum_mi.estimators import ESTIMATORS
+    from captum_mi.estimators import ESTIMATORS, compress_wide
 
-    if options.method not in ESTIMATORS:
-        known = ", ".join(ESTIMATORS)
-        raise ValueError(f"`--method` must be one of {known}, got {options.method!r}")
+    check_choice("--method", options.method, ESTIMATORS)
     settings = {
         name: getattr(options, name)
         for name in ("k", "jitter")
@@ -112,9 +120,9 @@ def run(options: argparse.Namespace) -> None:
     }
     if settings and options.method == "kde":
         (name, *_) = settings
-        raise ValueError(f"`--{name}` is for wkl, kl and ksg; kde has no neighbours")
+        raise ValueError(f"`--{name}` is for wkl, kl and ksg; kde has no neighbors")
     estimator = ESTIMATORS[options.method](**settings)
-    compress = _compressor(options.compress)
+    compressor = None if options.compress is None else _compressor(options.compress)
     if options.file is None:
         for name in ("x", "y", "discrete", "compress", "out", "k", "jitter"):
             if getattr(options, name):
@@ -125,21 +133,22 @@ def run(options: argparse.Namespace) -> None:
         check_out(options.out)
     x, y = read_variables(options.file, options.x, options.y, discrete=options.discrete)
     for name, values in {"x": x, "y": y}.items():
-        if values.ndim > 2 and compress is None:
+        if values.ndim > 2 and compressor is None:
             raise ValueError(
                 f"{name} has shape {values.shape}; give `--compress pca:4`, or flatten it to (N, d)"
             )
-    estimator = _compressed(estimator, compress, x, None if options.discrete else y)
+    if compressor is not None:
+        estimator = compress_wide(estimator, compressor, x, None if options.discrete else y)
     found = estimator.estimate_discrete(x, y) if options.discrete else estimator.estimate(x, y)
     low, high = found.interval(0.95)
-    print(f"x {_shape(x)}, y {_shape(y)}: {found.n_samples} samples")
-    print(f"{estimator!r}")
+    print(f"x {x.shape}, y {y.shape}: {found.n_samples} samples")
+    print(estimator)
     print(
         f"mutual information {found.value:.4f} nats, standard error {found.std_error:.4f}, 95 %"
         f" interval {low:.4f} to {high:.4f}"
     )
     if options.out is not None:
-        record = {
+        result = {
             "file": options.file,
             "x": options.x,
             "y": options.y,
@@ -152,7 +161,7 @@ def run(options: argparse.Namespace) -> None:
             "version": version("captum_mi"),
         }
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(record, indent=1) + "\n")
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
         print(f"\nwrote {options.out}")
 
 
@@ -171,32 +180,12 @@ def _demonstrate() -> None:
         print(line)
 
 
-def _compressor(spec: str | None) -> Any:  # noqa: ANN401
-    """Reads "pca:4"; None stays None."""
+def _compressor(spec: str) -> Compressor:
+    """Reads "pca:4"."""
     from captum_mi.estimators import COMPRESSORS
 
-    if spec is None:
-        return None
     kind, _, size = spec.partition(":")
     if kind not in COMPRESSORS or not size.isdecimal() or int(size) < 1:
         known = " or ".join(f"{name}:N" for name in COMPRESSORS)
         raise ValueError(f"`--compress` must be {known}, got {spec!r}")
     return COMPRESSORS[kind](int(size))
-
-
-def _compressed(estimator: Any, compressor: Any, x: Any, y: Any) -> Any:  # noqa: ANN401
-    """Puts a compressor in front of the estimator for each variable that is wider than its code."""
-    from math import prod
-
-    from captum_mi.estimators import Compressed
-
-    wide = {
-        name: compressor
-        for name, values in (("x", x), ("y", y))
-        if compressor is not None and values is not None and prod(values.shape[1:]) > compressor.n
-    }
-    return Compressed(estimator, **wide) if wide else estimator
-
-
-def _shape(values: Any) -> str:  # noqa: ANN401
-    return f"({', '.join(map(str, values.shape))})"

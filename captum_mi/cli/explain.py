@@ -7,18 +7,24 @@ import json
 import shlex
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from captum_mi._checks import check_choice, check_positive
 from captum_mi.cli._options import MODEL_FLAGS, add_model_flags, check_out, warn_of_embedded
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
     from captum_mi.explanation import ImageExplanation
 
 HELP = "where in an image, and in which words, the evidence for a text lies"
 DESCRIPTION = (
-    "Explain an image with one or more texts: a map of the image and scores of the words,"
-    " red for and blue against the pair. Writes a picture and the numbers behind it, as"
-    " JSON, and prints a table."
+    "Show where in an image, and in which words of a text, an image-text model such as CLIP"
+    " finds the evidence that the two belong together. Writes a picture, a map of the image and"
+    " the scored words for each text, and the numbers behind it as JSON; prints a table."
 )
 EXAMPLES = """\
 examples:
@@ -56,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "image",
         nargs="?",
         metavar="IMAGE",
-        help="an image file (default: a shipped scene, with its own texts)",
+        help="an image file (default: a scene that the package ships, with its own texts)",
     )
     parser.add_argument(
         "texts", nargs="*", metavar="TEXT", help="one or more texts, each explained on its own"
@@ -78,18 +84,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Explains an image, writes the picture and the numbers, prints the table."""
-    from captum_mi._checks import check_positive
     from captum_mi.attr import METHODS
     from captum_mi.evaluation.rows import check_steps
 
-    if options.method not in METHODS:
-        known = ", ".join(METHODS)
-        raise ValueError(f"`--method` must be one of {known}, got {options.method!r}")
+    check_choice("--method", options.method, METHODS)
     check_positive("--steps", options.steps)
     check_steps("`--steps`", options.steps, options.method)
     base = options.out.with_suffix("") if options.out.suffix in (".png", ".json") else options.out
-    picture, record = Path(f"{base}.png"), Path(f"{base}.json")
-    for path in (picture, record):
+    picture, numbers = Path(f"{base}.png"), Path(f"{base}.json")
+    for path in (picture, numbers):
         check_out(path)
     image, texts, source = _image_and_texts(options)
 
@@ -107,11 +110,12 @@ def run(options: argparse.Namespace) -> None:
         n_steps=options.steps,
         show_progress=True,
     )
+    unit = UNITS.get(options.method)
     settings = {
         "image": source,
         "model": options.model or "embedded",
         "method": options.method,
-        "unit": UNITS.get(options.method),
+        "unit": unit,
         "explained": place(options.method, result.layers),
     }
     if takes_steps(options.method):
@@ -119,22 +123,27 @@ def run(options: argparse.Namespace) -> None:
     if options.method not in PLACES:
         settings["hidden_states"] = dict(zip(("image", "text"), result.layers, strict=True))
     base.parent.mkdir(parents=True, exist_ok=True)
-    _draw(result, settings).savefig(picture, dpi=100)
-    record.write_text(json.dumps(_record(result, settings), indent=1) + "\n")
-    print(_table(result, settings["unit"]))
-    print(f"\nwrote {picture} and {record}")
+    steps = f", {options.steps} steps" if "steps" in settings else ""
+    caption = (
+        f"{COLORS[unit]}; method {options.method}{steps}, {settings['explained']}, model"
+        f" {settings['model']}"
+    )
+    _draw(result, caption).savefig(picture, dpi=100)
+    numbers.write_text(json.dumps(_as_dict(result, settings), indent=1) + "\n")
+    print(_table(result, unit))
+    print(f"\nwrote {picture} and {numbers}")
 
 
-def _image_and_texts(options: argparse.Namespace) -> tuple[Any, list[str], str]:
+def _image_and_texts(options: argparse.Namespace) -> tuple[Image, list[str], str]:
     """Reads the image and the texts, or takes a shipped scene, its caption and its objects."""
-    from PIL import Image
+    from PIL.Image import fromarray, registered_extensions
 
     from captum_mi.datasets import Scenes
     from captum_mi.datasets.captions import read_image
 
     if options.image is None:
         scene = Scenes(SHIPPED_SCENE + 1, objects=2)[SHIPPED_SCENE]
-        return Image.fromarray(scene.image), [scene.caption, *scene.texts], "shipped scene"
+        return fromarray(scene.image), [scene.caption, *scene.texts], "shipped scene"
     image = read_image(options.image)
     if not options.texts:
         raise ValueError(
@@ -145,7 +154,7 @@ def _image_and_texts(options: argparse.Namespace) -> tuple[Any, list[str], str]:
         if not text.strip():
             raise ValueError(f"a text must not be empty, got {text!r}")
         is_a_word = len(text.split()) == 1
-        if is_a_word and Path(text).suffix.lower() in Image.registered_extensions():
+        if is_a_word and Path(text).suffix.lower() in registered_extensions():
             raise ValueError(
                 f"{text!r} is the name of an image, not a text; one call explains one image, the"
                 " first argument, with one or more texts"
@@ -154,23 +163,19 @@ def _image_and_texts(options: argparse.Namespace) -> tuple[Any, list[str], str]:
     return image, options.texts, options.image
 
 
-def _draw(result: ImageExplanation, settings: dict[str, Any]) -> Any:  # noqa: ANN401
+def _draw(result: ImageExplanation, caption: str) -> Figure:
     from captum_mi import visualization
 
-    steps = f", {settings['steps']} steps" if "steps" in settings else ""
     return visualization.explanation(
         result.pixels,
         [pair.heat for pair in result.pairs],
         [pair.tokens for pair in result.pairs],
         [f"{pair.text}\ncosine {pair.cosine:.3f}" for pair in result.pairs],
-        caption=(
-            f"{COLORS[settings['unit']]}; method {settings['method']}{steps},"
-            f" {settings['explained']}, model {settings['model']}"
-        ),
+        caption=caption,
     )
 
 
-def _record(result: ImageExplanation, settings: dict[str, Any]) -> dict[str, Any]:
+def _as_dict(result: ImageExplanation, settings: Mapping[str, object]) -> dict[str, object]:
     packages = ("captum_mi", "captum", "torch", "transformers")
     return {
         **settings,
