@@ -249,6 +249,14 @@ def test_a_malformed_hidden_state_is_a_usage_error(value, capsys):
     assert f"must be a number N, or N,M; got {value!r}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("more", [[], ["--sweep", "n_steps"]])
+def test_an_unknown_method_is_refused_before_a_model_is_loaded(more, tmp_path, capsys):
+    arguments = ["evaluate", "--model", "no/hub", "--methods", "nib", "magic", *more]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    assert re.search("`--methods` must be one of 'nib'.*got 'magic'", capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("command", [None, "explain", "evaluate", "estimate"])
 def test_help_shows_examples(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")

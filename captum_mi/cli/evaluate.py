@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captum_mi._checks import check_choice, check_positive
 from captum_mi.cli._options import (
     MODEL_FLAGS,
     add_model_flags,
@@ -19,14 +20,19 @@ from captum_mi.cli._options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from captum_mi._records import Record
+    from captum_mi.evaluation.report import Line
+    from captum_mi.evaluation.rows import Row
+
 HELP = "which method explains a model best on your data"
 DESCRIPTION = (
-    "Explain every pair of a data set with every method, and judge the maps: what the"
-    " similarity loses (drop, lower is better) or wins (increase, share of pairs in"
-    " percent, higher is better) where only what the map shows remains, of the image and of"
-    " the text, with standard errors; speed; encoder passes, forward / backward. On scenes"
-    " also whether the map points at the named object. Writes table.csv, table.json,"
-    " examples.png and the records in OUT; with --sweep one CSV and one plot instead."
+    "Explain every image-text pair of a data set with every method, and judge the maps. Where only"
+    " what a map shows remains of the image, or of the text, the similarity should lose little"
+    " (drop, in percent) or even win (increase, percent of the pairs). The table gives both with"
+    " their standard errors, maps per second, and the encoder passes of a pair, forward / backward;"
+    " on scenes also whether the map points at the object that the text names. Writes table.csv,"
+    " table.json, examples.png and the records of all pairs to --out; with --sweep SETTING"
+    " SETTING.csv, SETTING.json and SETTING.png."
 )
 EXAMPLES = """\
 examples:
@@ -94,9 +100,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="METHOD",
         help=(
-            "rows: nib m2ib rise gradcam chefer attention mfaba fastig, and for comparison ig"
-            " (Captum's IntegratedGradients), random and patches (noise on pixels, on patches),"
-            " inverted (nib with its sign turned); default: all; with --sweep the NIB paper's"
+            "the table's rows: nib m2ib rise gradcam chefer attention mfaba fastig, and to compare"
+            " with, ig (Captum's IntegratedGradients), random and patches (noise on pixels, on"
+            " patches), inverted (nib with its sign turned); default: all; with --sweep nib, for"
+            " beta m2ib"
         ),
     )
     add_model_flags(parser)
@@ -116,8 +123,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar=("SETTING", "VALUE"),
         help=(
-            "run --methods once for each value of n_steps (the steps), layer or beta (m2ib's weight"
-            " of the nats) instead (default: the NIB paper's values)"
+            "instead of the table, run --methods once for each VALUE of n_steps (--steps), layer"
+            " (--hidden-state) or beta (m2ib's weight of the nats); without VALUEs for those of the"
+            " NIB paper"
         ),
     )
     parser.add_argument(
@@ -125,20 +133,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=4,
         metavar="N",
-        help="the first N pairs' maps are drawn, side by side (default: 4)",
+        help="draw the maps of the first N pairs side by side (default: 4)",
     )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("evaluation"),
         metavar="FOLDER",
-        help="where to write, and to go on after a run that was killed (default: evaluation)",
+        help="where to write, and to go on with a run that was killed (default: evaluation)",
     )
 
 
 def run(options: argparse.Namespace) -> None:
     """Evaluates methods, writes the tables and the figure, prints the table."""
-    from captum_mi._checks import check_positive
     from captum_mi.attr import METHODS
     from captum_mi.evaluation import report
     from captum_mi.evaluation.processes import Processes
@@ -149,6 +156,8 @@ def run(options: argparse.Namespace) -> None:
 
     for name in ("samples", "steps", "masks"):
         check_positive(f"--{name}", getattr(options, name))
+    for method in options.methods or ():
+        check_choice("--methods", method, (*METHODS, *CONTROLS))
     if options.examples < 0:
         raise ValueError(f"`--examples` must not be negative, got {options.examples}")
     if options.out.exists() and not options.out.is_dir():
@@ -202,10 +211,10 @@ def run(options: argparse.Namespace) -> None:
 
 def _report(
     folder: Path,
-    lines: list[dict[str, Any]],
-    records: list[dict[str, Any]],
-    rows: list[Any],
-    settings: dict[str, Any],
+    lines: list[Line],
+    records: list[Record],
+    rows: list[Row],
+    settings: dict[str, object],
     setting: str | None,
     values: list[float],
 ) -> None:
