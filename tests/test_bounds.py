@@ -1,4 +1,4 @@
-"""InfoNCE against its definition, and the contrastive loss of the embedded CLIP."""
+"""InfoNCE against its definition."""
 
 import math
 
@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from captum_mi.datasets import Scenes
 from captum_mi.estimators import info_nce
-from captum_mi.models.tiny_clip.training import collate, contrastive_loss, train
 
 
 def test_equals_cross_entropy_up_to_log_n():
@@ -50,28 +48,3 @@ def test_minus_infinity_leaves_a_negative_out():
 def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"square matrix, got shape \(2, 3\)"):
         info_nce(torch.zeros(2, 3))
-
-
-def test_true_pairs_are_the_captions_true_of_an_image():
-    scenes = [Scenes(80, seed=9, name_all=False)[i] for i in range(80)]
-    pairs = collate(scenes).true_pairs
-    for i, scene in enumerate(scenes):
-        for j, other in enumerate(scenes):
-            expected = set(other.texts[: other.named]) <= set(scene.texts)
-            assert pairs[i, j].item() == expected
-    assert pairs.sum() > 80
-
-
-def test_loss_ignores_true_pairs_off_the_diagonal():
-    scores = torch.randn(4, 4)
-    pairs = torch.eye(4, dtype=torch.bool)
-    pairs[0, 1] = True
-    changed = scores.clone()
-    changed[0, 1] = 50.0
-    torch.testing.assert_close(contrastive_loss(scores, pairs), contrastive_loss(changed, pairs))
-    assert contrastive_loss(100 * torch.eye(4), pairs) < 1e-3
-
-
-def test_too_few_steps_to_train_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"`steps` must be at least 100, got 20"):
-        train(tmp_path, steps=20)

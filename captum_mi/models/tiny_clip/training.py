@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +12,7 @@ from torch.nn.functional import normalize
 from torch.utils.data import ConcatDataset, DataLoader
 from tqdm.auto import tqdm
 
+from captum_mi._training import minimize
 from captum_mi.datasets.scenes import COLOURS, SHAPES, SIZE, Scene, Scenes, single_object_texts
 from captum_mi.estimators.bounds import info_nce
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
     from transformers import CLIPModel, ProcessorMixin
-
-logger = logging.getLogger(__name__)
 
 CONTEXT = 32
 SPECIAL_TOKENS = {
@@ -40,6 +38,7 @@ SINGLE_OBJECTS = 0.15  # of the first stage's steps
 SECOND_STAGE = 0.3  # times the first stage's steps
 ATTENTION_DROPOUT = 0.3
 MIN_STEPS = 100
+MAX_GRADIENT_NORM = 1.0
 MAX_LOGIT_SCALE = math.log(100.0)
 HELD_OUT_SEED = 1_000_003
 
@@ -134,7 +133,7 @@ def collate(scenes: Sequence[Scene]) -> Batch:
 
 
 def contrastive_loss(scores: Tensor, true_pairs: Tensor) -> Tensor:
-    """Symmetric InfoNCE loss; a caption true of another image is not that image's negative."""
+    """Returns the symmetric InfoNCE loss; a caption is no negative of an image it is true of."""
     off_diagonal = ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     scores = scores.masked_fill(true_pairs & off_diagonal, -math.inf)
     return math.log(len(scores)) - (info_nce(scores) + info_nce(scores.T)) / 2
@@ -151,13 +150,13 @@ def train(
 ) -> None:
     """Trains the model on fresh scenes and writes it, with its processor, as a Hugging Face folder.
 
-    The first stage begins with single objects: crowded scenes alone leave the shapes unlearnt for
-    long. The second drops attention weights at random, so that no single patch, often one on an
+    The first stage begins with single objects: crowded scenes alone leave the shapes unlearned
+    for long. The second drops attention weights at random, so that no single patch, often one on an
     object's edge, may speak for the object.
 
     Args:
         folder: where to write.
-        steps: optimiser steps of the first stage; the second takes 0.3 times as many.
+        steps: optimizer steps of the first stage; the second takes 0.3 times as many.
         batch_size: scenes a step.
         seed: seed of the scenes and of the weights.
         device: torch device; matrix products run in bfloat16.
@@ -180,6 +179,7 @@ def train(
     fit(model, processor, DataLoader(first, batch_size, num_workers=workers, collate_fn=collate))
     second = Scenes(round(SECOND_STAGE * steps) * batch_size, seed=seed + 2, name_all=False)
     torch.manual_seed(seed + 2)
+    torch.empty((), dtype=torch.int64).random_()  # the weights shipped here came after one draw
     drop_attention(model, ATTENTION_DROPOUT)
     fit(model, processor, DataLoader(second, batch_size, num_workers=workers, collate_fn=collate))
     model.cpu().eval().save_pretrained(folder)
@@ -193,15 +193,17 @@ def drop_attention(model: CLIPModel, share: float) -> None:
 
 
 def fit(model: CLIPModel, processor: ProcessorMixin, loader: DataLoader[Scene]) -> None:
-    """Minimises the contrastive loss over the loader's batches, with AdamW and one cycle."""
+    """Minimizes the contrastive loss over the loader's batches, with AdamW and one cycle."""
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98)
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, PEAK_LEARNING_RATE, total_steps=len(loader), pct_start=WARM_UP
     )
-    progress = tqdm(loader, desc="training", unit="step")
-    for step, batch in enumerate(progress):
+    batches = iter(loader)
+
+    def loss(step: int) -> Tensor:
+        batch = next(batches)
         ids = processor.tokenizer(batch.captions, padding=True, return_tensors="pt")
         ids = ids.to(model.device)
         with torch.autocast(model.device.type, dtype=torch.bfloat16):
@@ -209,16 +211,17 @@ def fit(model: CLIPModel, processor: ProcessorMixin, loader: DataLoader[Scene]) 
         images = normalize(output.image_embeds.float(), dim=-1)
         texts = normalize(output.text_embeds.float(), dim=-1)
         scores = model.logit_scale.exp() * images @ texts.T
-        loss = contrastive_loss(scores, batch.true_pairs.to(model.device))
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
-        if step % 20 == 0:
-            progress.set_postfix(loss=f"{loss.item():.3f}")
+        return contrastive_loss(scores, batch.true_pairs.to(model.device))
+
+    def clip_gradients(*_: object) -> None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+
+    def limit_logit_scale(*_: object) -> None:
+        model.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
+
+    optimizer.register_step_pre_hook(clip_gradients)
+    optimizer.register_step_post_hook(limit_logit_scale)
+    minimize(loss, model, optimizer, len(loader), schedule=schedule)
 
 
 def save_processor(processor: ProcessorMixin, folder: Path) -> None:
