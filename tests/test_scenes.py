@@ -7,7 +7,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from captum_mi.datasets import Scenes, single_object_texts
-from captum_mi.datasets.scenes import COLOURS, SHAPES
+from captum_mi.datasets.scenes import COLORS, SHAPES
 
 
 def test_a_scene_depends_on_seed_and_index_alone():
@@ -24,30 +24,30 @@ def test_a_scene_depends_on_seed_and_index_alone():
 
 
 @pytest.mark.parametrize("objects", [1, 2, 3])
-def test_masks_are_disjoint_and_lie_where_the_colour_is(objects):
+def test_masks_are_disjoint_and_lie_where_the_color_is(objects):
     for scene in Scenes(60, seed=1, objects=objects):
         assert scene.image.shape == (64, 64, 3)
         assert scene.image.dtype == np.uint8
         assert scene.masks.shape == (objects, 64, 64)
         assert scene.masks.sum(axis=0).max() == 1
-        for (colour, _), mask in zip(scene.objects, scene.masks, strict=True):
+        for (color, _), mask in zip(scene.objects, scene.masks, strict=True):
             assert 90 < mask.sum() < 460
-            distance = abs(np.median(scene.image[mask], axis=0) - np.array(COLOURS[colour]))
+            distance = abs(np.median(scene.image[mask], axis=0) - np.array(COLORS[color]))
             assert distance.max() < 16
             rows, columns = np.nonzero(mask)
             assert max(np.ptp(rows), np.ptp(columns)) <= 28
 
 
-def test_objects_of_a_scene_differ_in_colour_and_shape():
+def test_objects_of_a_scene_differ_in_color_and_shape():
     for scene in Scenes(60, seed=2, objects=3):
-        assert len({colour for colour, _ in scene.objects}) == 3
+        assert len({color for color, _ in scene.objects}) == 3
         assert len({shape for _, shape in scene.objects}) == 3
 
 
 def test_every_kind_of_object_occurs():
     seen = {kind for scene in Scenes(600, seed=5, objects=3) for kind in scene.objects}
     assert len(seen) == 64
-    assert len(COLOURS) == len(SHAPES) == 8
+    assert len(COLORS) == len(SHAPES) == 8
 
 
 def test_captions_name_all_or_some():

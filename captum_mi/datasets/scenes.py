@@ -1,4 +1,4 @@
-"""Seeded scenes of coloured shapes: an image, a caption and one mask per object."""
+"""Seeded scenes of colored shapes: an image, a caption and one mask per object."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RADIUS = (10.0, 14.0)
 MAX_OBJECTS = 3
 MAX_TILT = np.deg2rad(12.0)
 
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (214, 39, 40),
     "green": (44, 150, 54),
     "blue": (40, 80, 210),
@@ -96,7 +96,7 @@ class Scene:
         image: (64, 64, 3) uint8, channels last: what image processors and ``PIL.Image.fromarray``
             take.
         caption: the named objects, such as "a red circle and a blue square".
-        objects: (colour, shape) of every object, named or not; the named ones come first.
+        objects: (color, shape) of every object, named or not; the named ones come first.
         masks: (objects, 64, 64) bool, the pixels of each object; disjoint.
         named: how many of the objects the caption names.
     """
@@ -110,12 +110,12 @@ class Scene:
     @property
     def texts(self) -> list[str]:
         """One text per object: "a red circle"."""
-        return [f"a {colour} {shape}" for colour, shape in self.objects]
+        return [f"a {color} {shape}" for color, shape in self.objects]
 
 
 def single_object_texts() -> list[str]:
-    """Returns every text "a COLOUR SHAPE", 64 in all, colours outermost."""
-    return [f"a {colour} {shape}" for colour in COLOURS for shape in SHAPES]
+    """Returns every text "a COLOR SHAPE", 64 in all, colors outermost."""
+    return [f"a {color} {shape}" for color in COLORS for shape in SHAPES]
 
 
 def caption_of(texts: Sequence[str]) -> str:
@@ -124,9 +124,9 @@ def caption_of(texts: Sequence[str]) -> str:
 
 
 class Scenes(Dataset[Scene]):
-    """Scenes of one to three non-overlapping coloured shapes on textured ground.
+    """Scenes of one to three non-overlapping colored shapes on textured ground.
 
-    Scene ``i`` depends on ``seed`` and ``i`` alone. The objects of a scene differ in colour and in
+    Scene ``i`` depends on ``seed`` and ``i`` alone. The objects of a scene differ in color and in
     shape.
 
     Args:
@@ -168,19 +168,19 @@ class Scenes(Dataset[Scene]):
             raise IndexError(f"scene {index} of {self.length}")
         rng = np.random.default_rng((self.seed, index % self.length))
         count = self.objects or int(rng.integers(1, MAX_OBJECTS + 1))
-        colours = rng.permutation(list(COLOURS))[:count].tolist()
+        colors = rng.permutation(list(COLORS))[:count].tolist()
         shapes = rng.permutation(list(SHAPES))[:count].tolist()
         image = _ground(rng)
         masks = np.zeros((count, SIZE, SIZE), dtype=bool)
-        for mask, colour, shape, (centre, radius) in zip(
-            masks, colours, shapes, _places(rng, count), strict=True
+        for mask, color, shape, (center, radius) in zip(
+            masks, colors, shapes, _places(rng, count), strict=True
         ):
-            _draw(rng, image, mask, COLOURS[colour], SHAPES[shape], centre, radius)
+            _draw(rng, image, mask, COLORS[color], SHAPES[shape], center, radius)
         named = count if self.name_all else int(rng.integers(1, count + 1))
-        objects = tuple(zip(colours, shapes, strict=True))
+        objects = tuple(zip(colors, shapes, strict=True))
         return Scene(
             image=np.round(image).clip(0, 255).astype(np.uint8),
-            caption=caption_of([f"a {colour} {shape}" for colour, shape in objects[:named]]),
+            caption=caption_of([f"a {color} {shape}" for color, shape in objects[:named]]),
             objects=objects,
             masks=masks,
             named=named,
@@ -191,7 +191,7 @@ _AXIS = np.arange(SIZE, dtype=np.float32)
 
 
 def _ground(rng: np.random.Generator) -> NDArray[np.float32]:
-    """(64, 64, 3) muted ground: a tint, plane waves and grain."""
+    """Draws a muted ground, (64, 64, 3): a tint, plane waves and grain."""
     tint = rng.uniform(80, 160) + rng.uniform(-18, 18, size=3)
     frequency = rng.uniform(0.1, 0.9, size=(3, 1))
     direction = rng.uniform(0, 2 * np.pi, size=(3, 1))
@@ -207,34 +207,34 @@ def _ground(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _places(rng: np.random.Generator, count: int) -> list[tuple[NDArray[np.float64], float]]:
-    """(centre, radius) of ``count`` discs inside the image that do not touch."""
+    """Draws ``count`` discs, (center, radius), inside the image, that do not touch."""
     while True:
         radii = rng.uniform(*RADIUS, size=count)
-        centres = rng.uniform(radii[:, None], SIZE - radii[:, None], size=(count, 2))
-        gaps = np.linalg.norm(centres[:, None] - centres, axis=-1) - radii[:, None] - radii
+        centers = rng.uniform(radii[:, None], SIZE - radii[:, None], size=(count, 2))
+        gaps = np.linalg.norm(centers[:, None] - centers, axis=-1) - radii[:, None] - radii
         np.fill_diagonal(gaps, np.inf)
         if (gaps > 1).all():
-            return list(zip(centres, radii.tolist(), strict=True))
+            return list(zip(centers, radii.tolist(), strict=True))
 
 
 def _draw(
     rng: np.random.Generator,
     image: NDArray[np.float32],
     mask: NDArray[np.bool_],
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
     inside: Shape,
-    centre: NDArray[np.float64],
+    center: NDArray[np.float64],
     radius: float,
 ) -> None:
     """Paints one object, tilted a little, with anti-aliased edges; marks the pixels it covers."""
-    low = np.floor(centre - radius).astype(int).clip(0)
-    high = np.ceil(centre + radius).astype(int).clip(max=SIZE)
+    low = np.floor(center - radius).astype(int).clip(0)
+    high = np.ceil(center + radius).astype(int).clip(max=SIZE)
     steps = [
         (np.arange(a * SUPERSAMPLING, b * SUPERSAMPLING, dtype=np.float32) + 0.5) / SUPERSAMPLING
         for a, b in zip(low, high, strict=True)
     ]
-    dy = ((steps[0] - np.float32(centre[0])) / np.float32(radius))[:, None]
-    dx = ((steps[1] - np.float32(centre[1])) / np.float32(radius))[None, :]
+    dy = ((steps[0] - np.float32(center[0])) / np.float32(radius))[:, None]
+    dx = ((steps[1] - np.float32(center[1])) / np.float32(radius))[None, :]
     tilt = rng.uniform(-MAX_TILT, MAX_TILT)
     cos, sin = np.float32(np.cos(tilt)), np.float32(np.sin(tilt))
     covered = inside(cos * dx + sin * dy, cos * dy - sin * dx)
@@ -242,7 +242,7 @@ def _draw(
     coverage = covered.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING).mean(
         axis=(1, 3), dtype=np.float32
     )[..., None]
-    shade = np.array(colour, dtype=np.float32) + rng.uniform(-14, 14, size=3).astype(np.float32)
+    shade = np.array(color, dtype=np.float32) + rng.uniform(-14, 14, size=3).astype(np.float32)
     window = np.s_[low[0] : high[0], low[1] : high[1]]
     image[window] += coverage * (shade - image[window])
     mask[window] = coverage[..., 0] > 0.5

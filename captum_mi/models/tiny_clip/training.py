@@ -13,7 +13,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 from tqdm.auto import tqdm
 
 from captum_mi._training import minimize
-from captum_mi.datasets.scenes import COLOURS, SHAPES, SIZE, Scene, Scenes, single_object_texts
+from captum_mi.datasets.scenes import COLORS, SHAPES, SIZE, Scene, Scenes, single_object_texts
 from captum_mi.estimators.bounds import info_nce
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ SPECIAL_TOKENS = {
     "unk_token": "<unk>",
     "eos_token": "<eos>",
 }
-WORDS = (",", ".", "a", "an", "and", "the", *COLOURS, *SHAPES)
+WORDS = (",", ".", "a", "an", "and", "the", *COLORS, *SHAPES)
 PEAK_LEARNING_RATE = 6e-4
 WEIGHT_DECAY = 0.05
 WARM_UP = 0.05  # of the steps
@@ -237,7 +237,7 @@ def save_processor(processor: ProcessorMixin, folder: Path) -> None:
 def accuracy(
     model: CLIPModel, processor: ProcessorMixin, *, scenes: int = 1000, seed: int = HELD_OUT_SEED
 ) -> Accuracy:
-    """Ranks all 64 texts "a COLOUR SHAPE" on held-out scenes.
+    """Ranks all 64 texts "a COLOR SHAPE" on held-out scenes.
 
     Args:
         model: a CLIP trained on the scenes.
