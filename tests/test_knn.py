@@ -1,4 +1,4 @@
-"""Nearest-neighbour estimators against closed forms and slow rewritings."""
+"""Nearest-neighbor estimators against closed forms and slow rewritings."""
 
 import math
 
@@ -157,13 +157,13 @@ def test_infeasible_weights(k, dim):
 
 
 def test_too_many_dimensions_are_not_laid_on_k():
-    words = "^80 dimensions are too many: no weights of 80 neighbours meet the 21 conditions"
+    words = "^80 dimensions are too many: no weights of 80 neighbors meet the 21 conditions"
     with pytest.raises(ValueError, match=words):
         neighbor_weights(80, 80)
 
 
 def test_long_weights_warn(rng):
-    with pytest.warns(UserWarning, match=r"k=5 neighbours in 12 dimensions have norm 359"):
+    with pytest.warns(UserWarning, match=r"k=5 neighbors in 12 dimensions have norm 359"):
         neighbor_weights(5, 12)
     with pytest.warns(UserWarning, match="norm"):
         WeightedKozachenkoLeonenko(5).entropy(rng.standard_normal((50, 12)))

@@ -118,8 +118,8 @@ def test_labels_are_equal_shares_and_a_function_of_x(classes):
     assert labels.dtype == np.int64
     shares = np.bincount(labels, minlength=classes) / N
     assert np.allclose(shares, 1 / classes, atol=4 * math.sqrt(0.25 / N))
-    neighbour = KNeighborsClassifier(1).fit(x[::2], labels[::2])
-    assert neighbour.score(x[1::2], labels[1::2]) > 0.998
+    neighbor = KNeighborsClassifier(1).fit(x[::2], labels[::2])
+    assert neighbor.score(x[1::2], labels[1::2]) > 0.998
 
 
 @pytest.mark.parametrize(

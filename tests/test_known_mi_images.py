@@ -67,7 +67,7 @@ def test_a_rectangle_covers_its_area(size):
     area = (right - left) * (bottom - top)
     assert np.allclose(images.mean(axis=(1, 2)), area)
     assert ((right - left).min(), (bottom - top).min()) >= (2 / size, 2 / size)
-    # The centre of mass is the centre.
+    # The center of mass is the center.
     middles = (np.arange(size) + 0.5) / size
     across = images.sum(axis=1) @ middles / images.sum(axis=(1, 2))
     assert abs(across - (left + right) / 2).max() < 0.5 / size

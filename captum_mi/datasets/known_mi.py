@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,11 @@ class KnownInformation(ABC):
         mutual_information: the exact value of I(X; Y), nats.
     """
 
-    mutual_information: float
+    if TYPE_CHECKING:  # read-only, as are a field of a frozen dataclass and a property
+
+        @property
+        def mutual_information(self) -> float:
+            """I(X; Y), nats."""
 
     @abstractmethod
     def sample(self, n: int, seed: int = 0) -> tuple[Floats, Floats]:
@@ -59,9 +63,9 @@ class KnownInformation(ABC):
 
 @dataclass(frozen=True)
 class Transformed(KnownInformation):
-    """The pairs of another sampler, seen through injective maps; its mutual information.
+    """The pairs of another sampler under injective maps, which keep the mutual information.
 
-    That the maps are injective is the caller's word; a map that is not can only lose information.
+    The maps are taken to be injective; one that is not can only lose information.
 
     Args:
         pairs: the sampler.
@@ -74,7 +78,7 @@ class Transformed(KnownInformation):
     y: Map | None = None
 
     @property
-    def mutual_information(self) -> float:  # type: ignore[override]
+    def mutual_information(self) -> float:
         """I(X; Y) of the sampler beneath, nats."""
         return self.pairs.mutual_information
 
@@ -182,14 +186,14 @@ class CorrelatedUniforms(CorrelatedNormals):
 class CorrelatedStudent(KnownInformation):
     r"""X and Y jointly multivariate Student: correlated normals over one common random scale.
 
-    Its information is that of the normals plus what the common scale alone gives away:
+    Its information is that of the normals plus what the common scale alone contributes:
 
     .. math:: I = I_{normal} + h_\nu(n') + h_\nu(m') - h_\nu(n' + m')
 
     with :math:`h_\nu(d)` the entropy of the standard Student distribution in d dimensions.
 
     Args:
-        mutual_information: I(X; Y), nats, at least what the common scale gives away.
+        mutual_information: I(X; Y), nats, at least what the common scale contributes.
         dim_x: n', dimension of X.
         dim_y: m', dimension of Y.
         degrees: the degrees of freedom nu; any positive number.
@@ -241,7 +245,7 @@ class CorrelatedStudent(KnownInformation):
 
 @dataclass(frozen=True)
 class DiscreteLabels(KnownInformation):
-    """X uniform on the unit cube and a label that tells which slice of its first coordinate.
+    """X uniform on the unit cube and a label: a slice of its first coordinate.
 
     The label is floor(classes * X_0): a function of X with equal classes, so I(X; label) is
     log(classes).
@@ -267,7 +271,7 @@ class DiscreteLabels(KnownInformation):
         check_positive("dim_x", self.dim_x)
 
     @property
-    def mutual_information(self) -> float:  # type: ignore[override]
+    def mutual_information(self) -> float:
         """I(X; label), nats."""
         return math.log(self.classes)
 
@@ -278,7 +282,7 @@ class DiscreteLabels(KnownInformation):
 
 
 def gaussian_information(covariance: Floats, dim_x: int) -> float:
-    r"""Mutual information of jointly normal X and Y from their covariance.
+    r"""Returns the mutual information of jointly normal X and Y from their covariance.
 
     .. math:: I = \frac12 \log \frac{\det C_X \det C_Y}{\det C}
 
@@ -325,19 +329,19 @@ def check_information(value: float) -> float:
 
 
 def pair_correlation(information: float, pairs: int) -> tuple[float, float]:
-    """Returns rho and sqrt(1 - rho^2) of each of so many pairs that share the information."""
+    """Returns rho and sqrt(1 - rho^2) of pairs of coordinates that share the information."""
     return math.sqrt(-math.expm1(-2 * information / pairs)), math.exp(-information / pairs)
 
 
 def rotation(dim: int, rng: np.random.Generator) -> Floats:
-    """(dim, dim) orthogonal matrix, uniform among all (Haar)."""
+    """Draws an orthogonal matrix, (dim, dim), uniformly among all (Haar)."""
     q, r = np.linalg.qr(rng.standard_normal((dim, dim)))
     matrix: Floats = q * np.sign(np.diag(r))
     return matrix
 
 
 def _student_entropy(dim: int, degrees: float) -> float:
-    """Entropy of the standard Student distribution, nats, without the log of pi nu: it cancels."""
+    """Returns the entropy of the standard Student distribution, nats, less the log of pi nu."""
     half = degrees / 2
     shape = half + dim / 2
     entropy = gammaln(half) - gammaln(shape) + shape * (digamma(shape) - digamma(half))

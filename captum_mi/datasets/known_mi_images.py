@@ -82,9 +82,9 @@ class KnownImages(KnownInformation):
             self.mutual_information, self.dim, self.dim, self.mix, self.mix_seed
         )
 
-    def _offsets(self, centres: Floats) -> Floats:
-        """(n, size) distance of every pixel to a coordinate, along one axis of [0, 1]."""
-        offsets: Floats = np.linspace(0, 1, self.size) - centres[:, None]
+    def _offsets(self, centers: Floats) -> Floats:
+        """Returns the distances, (n, size), of pixels to a coordinate on an axis of [0, 1]."""
+        offsets: Floats = np.linspace(0, 1, self.size) - centers[:, None]
         return offsets
 
 
