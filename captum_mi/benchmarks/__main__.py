@@ -28,7 +28,9 @@ def main() -> None:
     points = commands.add_parser("pointing", help="do maps point at the named object of a scene?")
     points.add_argument("--scenes", type=int, default=200, help="how many (default: 200)")
     points.add_argument("--steps", type=int, default=10, help="steps of a method (default: 10)")
-    points.add_argument("--layer", type=int, help="hidden state (default: three blocks remain)")
+    points.add_argument(
+        "--hidden-state", type=int, help="which to explain (default: three blocks remain)"
+    )
     points.add_argument(
         "--methods",
         nargs="+",
@@ -60,7 +62,9 @@ def main() -> None:
 
 def _pointing(options: argparse.Namespace) -> None:
     model, processor = load_clip()
-    state = default_hidden_state(model, "image") if options.layer is None else options.layer
+    state = options.hidden_state
+    if state is None:
+        state = default_hidden_state(model, "image")
     print(f"{options.scenes} two-object scenes, each object named once")
     print("pointing: the patch of the maximum touches the object; exact: the maximum is on it")
     print("method    pointing  wrong object  exact  mass inside  other object negative")
