@@ -46,6 +46,25 @@ class PairExplanation:
     heat: Tensor
     tokens: TokenScores
 
+    def as_dict(self) -> dict[str, object]:
+        """Returns all but ``heat`` in terms that JSON knows.
+
+        Example:
+            >>> (pair,) = explain_pairs(clip, processor, scene.image, ["a heart"]).pairs
+            >>> list(pair.as_dict())
+            ['text', 'cosine', 'patches', 'tokens']
+        """
+        tokens = zip(self.tokens.tokens, self.tokens.scores, self.tokens.special, strict=True)
+        return {
+            "text": self.text,
+            "cosine": self.cosine,
+            "patches": self.patches.tolist(),
+            "tokens": [
+                {"token": token, "score": score, "special": special}
+                for token, score, special in tokens
+            ],
+        }
+
 
 @dataclass(frozen=True)
 class ImageExplanation:
