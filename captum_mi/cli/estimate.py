@@ -181,7 +181,7 @@ def _demonstrate() -> None:
 
 
 def _compressor(spec: str) -> Compressor:
-    """Reads "pca:4"."""
+    """Returns the compressor that a text such as "pca:4" asks for."""
     from captum_mi.estimators import COMPRESSORS
 
     kind, _, size = spec.partition(":")

@@ -13,8 +13,6 @@ from captum_mi._checks import check_choice, check_positive
 from captum_mi.cli._options import MODEL_FLAGS, add_model_flags, check_out, warn_of_embedded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
@@ -53,6 +51,7 @@ COLORS = {
     "nats": "the redder, the more nats the text needs",
     None: "the redder, the more relevant to the text",
 }
+PACKAGES = ("captum_mi", "captum", "torch", "transformers")
 SHIPPED_SCENE = 8
 
 
@@ -129,7 +128,12 @@ def run(options: argparse.Namespace) -> None:
         f" {settings['model']}"
     )
     _draw(result, caption).savefig(picture, dpi=100)
-    numbers.write_text(json.dumps(_as_dict(result, settings), indent=1) + "\n")
+    written = {
+        **settings,
+        "versions": {name: version(name) for name in PACKAGES},
+        "explanations": [pair.as_dict() for pair in result.pairs],
+    }
+    numbers.write_text(json.dumps(written, indent=1) + "\n")
     print(_table(result, unit))
     print(f"\nwrote {picture} and {numbers}")
 
@@ -173,28 +177,6 @@ def _draw(result: ImageExplanation, caption: str) -> Figure:
         [f"{pair.text}\ncosine {pair.cosine:.3f}" for pair in result.pairs],
         caption=caption,
     )
-
-
-def _as_dict(result: ImageExplanation, settings: Mapping[str, object]) -> dict[str, object]:
-    packages = ("captum_mi", "captum", "torch", "transformers")
-    return {
-        **settings,
-        "versions": {name: version(name) for name in packages},
-        "explanations": [
-            {
-                "text": pair.text,
-                "cosine": pair.cosine,
-                "patches": pair.patches.tolist(),
-                "tokens": [
-                    {"token": token, "score": score, "special": special}
-                    for token, score, special in zip(
-                        pair.tokens.tokens, pair.tokens.scores, pair.tokens.special, strict=True
-                    )
-                ],
-            }
-            for pair in result.pairs
-        ],
-    }
 
 
 def _table(result: ImageExplanation, unit: str | None) -> str:
