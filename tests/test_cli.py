@@ -33,14 +33,14 @@ def scene_file(tmp_path):
 def test_without_arguments_a_shipped_scene_is_explained(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["explain"]) == 0
-    record = json.loads((tmp_path / "explanation.json").read_text())
-    assert record["image"] == "shipped scene"
-    assert record["method"] == "nib"
-    assert record["steps"] == 10
-    assert record["hidden_states"] == {"image": 3, "text": 1}
-    assert set(record["versions"]) == {"captum_mi", "captum", "torch", "transformers"}
-    assert len(record["explanations"]) == 3
-    for explanation in record["explanations"]:
+    numbers = json.loads((tmp_path / "explanation.json").read_text())
+    assert numbers["image"] == "shipped scene"
+    assert numbers["method"] == "nib"
+    assert numbers["steps"] == 10
+    assert numbers["hidden_states"] == {"image": 3, "text": 1}
+    assert set(numbers["versions"]) == {"captum_mi", "captum", "torch", "transformers"}
+    assert len(numbers["explanations"]) == 3
+    for explanation in numbers["explanations"]:
         assert np.shape(explanation["patches"]) == (8, 8)
         words = [token["token"] for token in explanation["tokens"] if not token["special"]]
         assert words == explanation["text"].split()
@@ -57,11 +57,11 @@ def test_an_image_and_texts(scene_file, tmp_path, embedded, capsys):
     arguments = ["explain", scene_file, *texts, "--steps", "4", "--hidden-state", "4,2"]
     arguments += ["--out", str(out)]
     assert main(arguments) == 0
-    record = json.loads(out.with_suffix(".json").read_text())
-    assert record["hidden_states"] == {"image": 4, "text": 2}
+    numbers = json.loads(out.with_suffix(".json").read_text())
+    assert numbers["hidden_states"] == {"image": 4, "text": 2}
     with Image.open(scene_file) as image:
         expected = explain_pairs(*embedded, image.convert("RGB"), texts, layers=(4, 2), n_steps=4)
-    for written, pair in zip(record["explanations"], expected.pairs, strict=True):
+    for written, pair in zip(numbers["explanations"], expected.pairs, strict=True):
         assert written["text"] == pair.text
         assert written["cosine"] == pytest.approx(pair.cosine, abs=1e-5)
         np.testing.assert_allclose(written["patches"], pair.patches, atol=1e-5)
@@ -194,12 +194,12 @@ def test_the_unit_is_named(method, unit, heads, colors, tmp_path, monkeypatch, c
     monkeypatch.setattr(Figure, "supxlabel", lambda _, text, **__: captions.append(text))
     arguments = ["explain", "--method", method, "--steps", "2", "--out", str(tmp_path / "out")]
     assert main(arguments) == 0
-    record = json.loads((tmp_path / "out.json").read_text())
-    assert record["unit"] == unit
+    numbers = json.loads((tmp_path / "out.json").read_text())
+    assert numbers["unit"] == unit
     head, first, *_ = capsys.readouterr().out.splitlines()
     assert re.search(heads, head)
     assert re.search(colors, captions[0])
-    words = [one for one in record["explanations"][0]["tokens"] if not one["special"]]
+    words = [one for one in numbers["explanations"][0]["tokens"] if not one["special"]]
     best = max(words, key=lambda one: one["score"])
     sign = "+" if unit == "cosine" else ""
     assert f"  {best['token']} {best['score']:{sign}.3f}  " in first

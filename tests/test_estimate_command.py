@@ -80,11 +80,11 @@ def test_methods_labels_and_json(samples, tmp_path, capsys):
     assert main(arguments) == 0
     expected = KSG(5).estimate_discrete(x[:, :2], labels)
     assert nats(capsys.readouterr().out) == pytest.approx(expected.value, abs=1e-3)
-    record = json.loads((tmp_path / "a" / "b.json").read_text())
-    assert record["nats"] == pytest.approx(expected.value)
-    assert record["estimator"] == "KSG(k=5, jitter=0.0)"
-    assert record["interval"] == pytest.approx(expected.interval(0.95))
-    assert record["samples"] == 400
+    written = json.loads((tmp_path / "a" / "b.json").read_text())
+    assert written["nats"] == pytest.approx(expected.value)
+    assert written["estimator"] == "KSG(k=5, jitter=0.0)"
+    assert written["interval"] == pytest.approx(expected.interval(0.95))
+    assert written["samples"] == 400
 
 
 def test_images_are_compressed_first(tmp_path, capsys):
