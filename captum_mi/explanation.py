@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from captum._utils.typing import TargetType
-from captum.attr import Attribution
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from captum_mi._checks import check_choice, check_positive
-from captum_mi.attr import METHODS, RISE
+from captum_mi.attr.methods import METHODS, Place, call_attribute
 from captum_mi.maps import (
     TokenScores,
     image_map,
@@ -25,7 +22,12 @@ from captum_mi.maps import (
     token_scores,
 )
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
-from captum_mi.models.towers import Tower, hidden_state, hidden_states, token_embedding
+from captum_mi.models.towers import Tower, hidden_states, token_embedding
+from captum_mi.models.towers import hidden_state as layer_of_hidden_state
+
+if TYPE_CHECKING:
+    from captum_mi._protocols import Image, Processor
+    from captum_mi.attr._captum import TargetType
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,9 @@ class ImageExplanation:
 
 
 def explain_pairs(
-    model: Any,  # noqa: ANN401
-    processor: Any,  # noqa: ANN401
-    image: Any,  # noqa: ANN401
+    model: nn.Module,
+    processor: Processor,
+    image: Image,
     texts: Sequence[str],
     *,
     method: str = "nib",
@@ -94,7 +96,7 @@ def explain_pairs(
 ) -> ImageExplanation:
     """Explains an image with each of some texts, from both sides.
 
-    Every method explains the place that it is made for, see :func:`attribute_image`.
+    Every method explains the place that it is made for, the ``place`` of its entry in ``METHODS``.
 
     Args:
         model: image-text model.
@@ -104,8 +106,8 @@ def explain_pairs(
         method: a name in ``METHODS``.
         layers: hidden states to explain in the image and in the text tower, see
             ``models.towers.hidden_state``.
-        n_steps: steps of the method.
-        show_progress: show the progress of a method that takes long (RISE).
+        n_steps: steps of a method that has steps.
+        show_progress: show the progress of a method that can tell it.
 
     Returns:
         the image as seen and one explanation per text.
@@ -119,8 +121,8 @@ def explain_pairs(
         >>> explain_pairs(clip, processor, scene.image, scene.texts).pairs[0].heat.shape
         torch.Size([64, 64])
     """
-    check_choice("method", method, METHODS)
-    check_positive("n_steps", n_steps)
+    known = METHODS[check_choice("method", method, METHODS)]
+    steps = known.taken(n_steps=check_positive("n_steps", n_steps))
     to_texts = ImageTextSimilarity(model, processor, texts)
     image_state, text_state = hidden_states(model, layers)
     device = next(model.parameters()).device
@@ -133,9 +135,9 @@ def explain_pairs(
         to_texts,
         pixels.expand(len(texts), -1, -1, -1),
         list(range(len(texts))),
-        state=image_state,
-        n_steps=n_steps,
-        show_progress=show_progress,
+        hidden_state=image_state,
+        **steps,
+        **known.taken(show_progress=show_progress),
     )
     to_image = TextImageSimilarity(model, processor, [image])
     scores = []
@@ -144,7 +146,7 @@ def explain_pairs(
             name: value.to(device) for name, value in tokenize(model, processor, [text]).items()
         }
         in_text = attribute_text(
-            method, to_image, processor, encoded, 0, state=text_state, n_steps=n_steps
+            method, to_image, processor, encoded, 0, hidden_state=text_state, **steps
         )
         scores += token_scores(in_text, encoded["input_ids"], processor)
     with torch.no_grad():
@@ -165,130 +167,146 @@ def attribute_image(
     target: TargetType,
     /,
     *,
-    state: int,
+    hidden_state: int,
     **options: Any,
 ) -> Tensor:
     """Attributes the similarity to the image, at the place that the method is made for.
 
-    RISE masks the pixels, MFABA attacks the first hidden state, generic attention is rolled out
-    over all blocks and attention saliency reads the last one; the others explain a hidden state.
-
     Args:
-        method: a name in ``METHODS``.
+        method: a name in ``METHODS``, whose ``place`` is explained.
         similarity: the model and the texts.
         pixels: (B, 3, H, W).
         target: index of each row's text.
-        state: the hidden state to explain, see ``models.towers.hidden_state``.
-        **options: arguments of the method's ``attribute``; those that it does not take are left
-            out.
+        hidden_state: the hidden state to explain, see ``models.towers.hidden_state``; for methods
+            that explain one.
+        **options: arguments of the method's constructor or of its ``attribute``.
 
     Returns:
         what ``maps.image_map`` takes.
 
+    Raises:
+        TypeError: if the method does not take one of the options.
+        ValueError: if there is no such method or hidden state.
+
     Example:
         >>> similarity = ImageTextSimilarity(clip, processor, ["a red circle"])
-        >>> attribute_image("chefer", similarity, pixels, 0, state=3).shape
+        >>> attribute_image("chefer", similarity, pixels, 0, hidden_state=3).shape
         torch.Size([1, 65, 1])
     """
-    settings = {"target": target, **options}
-    if method == "rise":
-        return _attribute(RISE(similarity), pixels, settings)
-    layer, at_input = _place(method, similarity.model, "image", state)
-    return _attribute(
-        METHODS[method](similarity, layer),
-        pixels,
-        {"attribute_to_layer_input": at_input, **settings},
-    )
+    return _attribute(method, similarity, "image", hidden_state, pixels, options, target=target)
 
 
 def attribute_text(
     method: str,
     similarity: TextImageSimilarity,
-    processor: Any,  # noqa: ANN401
+    processor: Processor,
     encoded: Mapping[str, Tensor],
     target: TargetType,
     /,
     *,
-    state: int,
+    hidden_state: int,
     **options: Any,
 ) -> Tensor:
     """Attributes the similarity to the tokens of texts, at the place the method is made for.
 
     Args:
-        method: a name in ``METHODS``. RISE masks the words' embeddings.
+        method: a name in ``METHODS``, whose ``place`` is explained.
         similarity: the model and the images.
         processor: the model's processor.
         encoded: ``input_ids`` (B, T) and, where the model uses it, ``attention_mask``.
         target: index of each row's image.
-        state: the hidden state to explain.
-        **options: arguments of the method's ``attribute``; those that it does not take are left
-            out.
+        hidden_state: the hidden state to explain; for methods that explain one.
+        **options: arguments of the method's constructor or of its ``attribute``.
 
     Returns:
         (B, T, channels), what ``maps.token_scores`` takes.
 
+    Raises:
+        TypeError: if the method does not take one of the options.
+        ValueError: if there is no such method or hidden state.
+
     Example:
         >>> similarity = TextImageSimilarity(clip, processor, [scene.image])
         >>> encoded = tokenize(clip, processor, ["a red circle"])
-        >>> attribute_text("nib", similarity, processor, encoded, 0, state=1).shape
+        >>> attribute_text("nib", similarity, processor, encoded, 0, hidden_state=1).shape
         torch.Size([1, 5, 96])
     """
-    layer, at_input = _place(method, similarity.model, "text", state)
     ids = encoded["input_ids"]
     return _attribute(
-        METHODS[method](similarity, layer),
+        method,
+        similarity,
+        "text",
+        hidden_state,
         ids,
-        {
-            "target": target,
-            "additional_forward_args": encoded.get("attention_mask"),
-            "attribute_to_layer_input": at_input,
-            "keep": special_tokens(processor, ids),
-            **options,
-        },
+        options,
+        target=target,
+        additional_forward_args=encoded.get("attention_mask"),
+        keep=special_tokens(processor, ids),
+    )
+
+
+def layer_of(
+    place: Place, model: nn.Module, tower: Tower, hidden_state: int
+) -> tuple[nn.Module | None, bool]:
+    """Returns the layer of a place in a tower, and whether its input is meant.
+
+    Args:
+        place: what a method explains.
+        model: the image-text model.
+        tower: which of its encoders.
+        hidden_state: the hidden state, where the place is one.
+
+    Returns:
+        the layer, None for the pixels; and what ``attribute_to_layer_input`` is to be.
+    """
+    if place is Place.INPUTS:
+        return (None if tower == "image" else token_embedding(model)), False
+    if place is Place.ALL_BLOCKS:
+        return blocks(model, tower), False
+    if place is Place.LAST_BLOCKS:
+        return blocks(model, tower)[-1], False
+    return layer_of_hidden_state(
+        model, tower, 0 if place is Place.FIRST_HIDDEN_STATES else hidden_state
+    )
+
+
+def _attribute(
+    method: str,
+    similarity: ImageTextSimilarity | TextImageSimilarity,
+    tower: Tower,
+    hidden_state: int,
+    inputs: Tensor,
+    options: Mapping[str, object],
+    **offered: object,
+) -> Tensor:
+    """Calls ``attribute`` at the method's place."""
+    known = METHODS[check_choice("method", method, METHODS)]
+    layer, at_input = layer_of(known.place, similarity.model, tower, hidden_state)
+    offered |= {"layer": layer, "attribute_to_layer_input": at_input}
+    return call_attribute(
+        known.explaining(layer), similarity, inputs, offered=offered, options=options
     )
 
 
 PLACES = {
-    "rise": "the pixels and the words' embeddings",
-    "chefer": "the attention of all blocks",
-    "attention": "the attention of the last blocks",
-    "mfaba": "hidden states 0",
+    method.name: method.place.value
+    for method in METHODS.values()
+    if method.place is not Place.HIDDEN_STATES
 }
-"""What a method explains on an image-text model; the others explain the hidden states asked for."""
 
 
 def place(method: str, layers: tuple[int, int]) -> str:
     """Says in words what a method explains, given the hidden states in the image and text tower."""
-    return PLACES.get(method, f"hidden states {layers[0]} (image) and {layers[1]} (text)")
+    return METHODS[method].place.words(layers)
 
 
 def takes_steps(method: str) -> bool:
     """Whether a method has a number of steps."""
-    return "n_steps" in inspect.signature(METHODS[method].attribute).parameters  # type: ignore[attr-defined]
-
-
-def _place(method: str, model: nn.Module, tower: Tower, state: int) -> tuple[nn.Module, bool]:
-    """Returns the layer that a method explains, and whether its input is meant."""
-    if method == "rise":
-        return token_embedding(model), False
-    if method == "chefer":
-        return blocks(model, tower), False
-    if method == "attention":
-        return blocks(model, tower)[-1], False
-    return hidden_state(model, tower, 0 if method == "mfaba" else state)
-
-
-def _attribute(method: Attribution, inputs: Tensor, options: Mapping[str, Any]) -> Tensor:
-    """Calls ``attribute`` with those of the options that it takes."""
-    taken = inspect.signature(method.attribute).parameters
-    attribution: Tensor = method.attribute(
-        inputs, **{name: value for name, value in options.items() if name in taken}
-    )
-    return attribution
+    return METHODS[method].takes("n_steps")
 
 
 def _patches(attribution: Tensor, heats: Tensor, model: nn.Module) -> Tensor:
-    """(B, h, w) the map at the resolution of the patches."""
+    """Returns the map at the resolution of the patches, (B, h, w)."""
     if attribution.ndim == 3:
         return patch_map(attribution, heats.shape[-2:], model=model)[:, 0].cpu()
     side = patch_size(model)

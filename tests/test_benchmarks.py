@@ -73,7 +73,7 @@ def test_mass_and_sign():
 
 def test_pointing_averages_over_both_objects(embedded):
     model, processor = embedded
-    row = pointing(model, processor, "nib", state=3, scenes=3, n_steps=2)
+    row = pointing(model, processor, "nib", hidden_state=3, scenes=3, n_steps=2)
     assert set(row) == {"hit", "wrong", "exact", "mass_inside", "other_negative"}
     assert all(0 <= value <= 1 for value in row.values())
     assert (row["hit"] * 6) % 1 == pytest.approx(0, abs=1e-9)

@@ -86,7 +86,7 @@ def test_records_are_the_metrics_of_the_maps(embedded):
     sample = evaluation.read(scene_pairs(3, seed=4)[1])
     record = evaluation.run(Row("nib", "nib", (3, 1), {"n_steps": 4}), sample)
     similarity = ImageTextSimilarity(model, processor, [sample.pair.text])
-    attribution = attribute_image("nib", similarity, sample.pixels, 0, state=3, n_steps=4)
+    attribution = attribute_image("nib", similarity, sample.pixels, 0, hidden_state=3, n_steps=4)
     heat = image_map(attribution, sample.pixels, model=model)
     with torch.no_grad():
         before, after = (
@@ -100,7 +100,7 @@ def test_records_are_the_metrics_of_the_maps(embedded):
     for method, sign in {"nib": 1, "inverted": -1}.items():
         scores = evaluation.token_scores(Row(method, method, (3, 1), {"n_steps": 4}), sample)
         of_text = attribute_text(
-            "nib", sample.to_image, processor, sample.encoded, 0, state=1, n_steps=4
+            "nib", sample.to_image, processor, sample.encoded, 0, hidden_state=1, n_steps=4
         )
         torch.testing.assert_close(scores[0, 0], sign * of_text[0].sum(-1))
 

@@ -14,7 +14,11 @@ from helpers import snapshot
 from torch import nn
 
 from captum_mi.attr import METHODS, RISE, GenericAttention, LayerRISE
-from captum_mi.models import ImageTextSimilarity, blocks
+from captum_mi.attr.methods import Method, Place, call_attribute, options_of
+from captum_mi.explanation import attribute_image, attribute_text, layer_of
+from captum_mi.metrics import explain
+from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
+from captum_mi.models.towers import hidden_state, token_embedding
 
 REDUCE_CHANNELS = {"rise", "gradcam", "chefer", "attention"}
 READ_ATTENTION = {"chefer", "attention"}
@@ -37,7 +41,7 @@ def name(request):
 def factory(name, monkeypatch):
     # The promises do not depend on the number of masks; 4,000 would take a minute in all.
     monkeypatch.setitem(LayerRISE.attribute.__wrapped__.__kwdefaults__, "n_masks", 200)
-    return METHODS[name]
+    return METHODS[name].kind
 
 
 @pytest.fixture
@@ -219,3 +223,184 @@ def test_repeated_calls_do_not_pile_up_tensors(factory, clip, pixels):
         assert alive() <= before
     finally:
         gc.enable()
+
+
+def test_an_entry_is_called_like_its_class(name, clip):
+    known = METHODS[name]
+    method = known(*clip, device_ids=[0])
+    assert type(method) is known.kind
+    assert (method.forward_func, method.layer, method.device_ids) == (*clip, [0])
+
+
+def test_every_entry_has_all_facts(name):
+    known = METHODS[name]
+    assert known.name == name
+    assert known.explaining(object()) is known.kind
+    assert known.explaining(None) is (RISE if name == "rise" else known.kind)
+    assert known.unit in ("cosine", "nats", None)
+    assert (known.least_steps is None) == (not known.takes("n_steps"))
+    signed = name in {"nib", "rise", "mfaba", "fastig"}
+    assert (known.unit == "cosine") == signed
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].unit != "cosine"])
+def test_numbers_that_are_no_parts_of_the_cosine_are_never_negative(name, clip, pixels):
+    assert METHODS[name](*clip).attribute(pixels, target=0).min() >= 0
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].takes("n_steps")])
+def test_the_least_number_of_steps(name, clip, pixels):
+    known = METHODS[name]
+    least = known.least_steps
+    known.check_steps(least)
+    assert known(*clip).attribute(pixels, target=0, n_steps=least).isfinite().all()
+    with pytest.raises(ValueError, match=f"`n_steps` must be at least {least}"):
+        known(*clip).attribute(pixels, target=0, n_steps=least - 1)
+    words = f"`--steps` must be at least {least} for {name}, got {least - 1}"
+    with pytest.raises(ValueError, match=words):
+        known.check_steps(least - 1, "`--steps`")
+
+
+def test_a_method_without_steps_takes_any_number(clip):
+    METHODS["chefer"].check_steps(0)
+    assert METHODS["chefer"].taken(n_steps=3, start_layer=1) == {"start_layer": 1}
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_every_place_is_a_layer_of_the_embedded_model(name, tower, embedded):
+    model, _ = embedded
+    expected = {
+        Place.HIDDEN_STATES: (blocks(model, tower)[1], False),
+        Place.FIRST_HIDDEN_STATES: (blocks(model, tower)[0], True),
+        Place.ALL_BLOCKS: (blocks(model, tower), False),
+        Place.LAST_BLOCKS: (blocks(model, tower)[-1], False),
+        Place.INPUTS: (None if tower == "image" else token_embedding(model), False),
+    }
+    assert len(expected) == len(Place)
+    place = METHODS[name].place
+    assert layer_of(place, model, tower, 2) == expected[place]
+    assert hidden_state(model, tower, 2) == expected[Place.HIDDEN_STATES]
+
+
+def test_places_in_words():
+    said = {name: known.place.words((3, 1)) for name, known in METHODS.items()}
+    at_hidden_states = "hidden states 3 (image) and 1 (text)"
+    assert said == {
+        "nib": at_hidden_states,
+        "m2ib": at_hidden_states,
+        "rise": "the pixels and the words' embeddings",
+        "gradcam": at_hidden_states,
+        "chefer": "the attention of all blocks",
+        "attention": "the attention of the last blocks",
+        "mfaba": "hidden states 0",
+        "fastig": at_hidden_states,
+    }
+
+
+@pytest.fixture(scope="module")
+def sides(embedded):
+    """The embedded model's similarities to a text and to an image, and both as they are given."""
+    model, processor = embedded
+    image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
+    pixels = processor.image_processor(images=[image], return_tensors="pt")["pixel_values"]
+    encoded = tokenize(model, processor, TEXTS[:1])
+    to_text = ImageTextSimilarity(model, processor, TEXTS[:1])
+    return to_text, pixels, TextImageSimilarity(model, processor, [image]), encoded, processor
+
+
+def doors(name, sides, **options):
+    """Every way to explain with a method by its name."""
+    to_text, pixels, to_image, encoded, processor = sides
+    layer = "model.vision_model.encoder.layers.2"
+    return {
+        "image": lambda: attribute_image(name, to_text, pixels, 0, hidden_state=3, **options),
+        "text": lambda: attribute_text(
+            name, to_image, processor, encoded, 0, hidden_state=1, **options
+        ),
+        "quantus": lambda: explain(to_text, pixels.numpy(), [0], name, layer, **options),
+    }
+
+
+REFUSED = [
+    (door, option)
+    for door in ("image", "text", "quantus")
+    for option in ("n_stepz", "target", "layer", "inputs", "forward_func")
+    if door != "quantus" or option not in ("layer", "inputs")  # arguments of `explain` itself
+]
+
+
+@pytest.mark.parametrize(("door", "option"), REFUSED)
+def test_an_option_that_a_method_does_not_take_is_refused(name, door, option, sides):
+    takes = (
+        r"RISE takes no argument '{}'; it takes .*n_masks, cells"
+        if name == "rise"
+        else (METHODS[name].kind.__name__ + r" takes no argument '{}'; it takes device_ids, ")
+    )
+    with pytest.raises(TypeError, match=takes.format(option)):
+        doors(name, sides, **{option: 3})[door]()
+
+
+@pytest.mark.parametrize("door", ["image", "text"])
+def test_no_steps_are_given_to_a_method_without_steps(name, door, sides):
+    call = doors(name, sides, n_steps=2)[door]
+    if METHODS[name].least_steps is None:
+        with pytest.raises(TypeError, match="takes no argument 'n_steps'"):
+            call()
+    else:
+        assert call().isfinite().all()
+
+
+def test_options_reach_the_constructor_and_the_call(sides):
+    to_text, pixels, *_ = sides
+    last = attribute_image("chefer", to_text, pixels, 0, hidden_state=3, start_layer=-1)
+    block = GenericAttention(to_text, blocks(to_text.model, "image"), start_layer=-1)
+    torch.testing.assert_close(last, block.attribute(pixels, target=0))
+    weighted = attribute_image("nib", to_text, pixels, 0, hidden_state=3, n_steps=2)
+    gradient = attribute_image(
+        "nib", to_text, pixels, 0, hidden_state=3, n_steps=2, multiply_by_inputs=False
+    )
+    value = hidden_value(to_text, pixels)
+    torch.testing.assert_close(weighted, gradient * value, atol=1e-6, rtol=1e-4)
+
+
+def hidden_value(similarity, pixels):
+    values = []
+    layer = blocks(similarity.model, "image")[2]
+    handle = layer.register_forward_hook(lambda _module, _args, output: values.append(output))
+    with torch.no_grad():
+        similarity(pixels)
+    handle.remove()
+    return values[0]
+
+
+class Recording(captum.attr.LayerAttribution):
+    """An attribution that hands back what it was called with."""
+
+    def __init__(self, forward_func, layer, *, power=1):
+        super().__init__(forward_func, layer)
+        self.power = power
+
+    def attribute(self, inputs, target=None, *, keep=None, seed=0, **_other):
+        self.called = {"target": target, "keep": keep, "seed": seed, "power": self.power}
+        return inputs**self.power, self.called
+
+
+def test_what_is_offered_is_passed_as_far_as_it_is_taken():
+    layer, x = nn.Identity(), torch.tensor([2.0])
+    assert options_of(Recording) == ["power", "keep", "seed"]
+    offered = {"layer": layer, "target": 1, "keep": 2, "channels_last": True}
+    found = call_attribute(Recording, layer, x, offered=offered, options={"power": 3, "keep": None})
+    assert found.tolist() == [8.0]  # the first of what is returned
+    with pytest.raises(TypeError, match="'_other'; it takes power, keep, seed"):
+        call_attribute(Recording, layer, x, offered=offered, options={"_other": 1})
+    with pytest.raises(TypeError, match="Recording takes no argument 'channels_last'"):
+        call_attribute(Recording, layer, x, offered=offered, options={"channels_last": True})
+
+
+def test_a_method_is_one_entry(sides, monkeypatch):
+    squared = Method("squared", Recording, Place.HIDDEN_STATES, "nats")
+    monkeypatch.setitem(METHODS, "squared", squared)
+    pixels = sides[1]
+    found = doors("squared", sides, power=2)
+    torch.testing.assert_close(found["image"](), pixels**2)
+    assert found["quantus"]().shape == (1, 1, 64, 64)

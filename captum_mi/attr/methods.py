@@ -1,12 +1,15 @@
-"""Every method by its short name."""
+"""What there is to know of each method: one entry a method, and one way to call any of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal
 
-from captum.attr import Attribution
-from torch import nn
+from captum.attr import Attribution, LayerAttribution
+from torch import Tensor, nn
 
 from captum_mi.attr.attention_saliency import AttentionSaliency
 from captum_mi.attr.fast_ig import FastIG
@@ -14,17 +17,171 @@ from captum_mi.attr.generic_attention import GenericAttention
 from captum_mi.attr.mfaba import MFABA
 from captum_mi.attr.multimodal_ib import MultimodalIB
 from captum_mi.attr.narrowing_ib import NarrowingIB
-from captum_mi.attr.rise import LayerRISE
+from captum_mi.attr.rise import RISE, LayerRISE
 from captum_mi.attr.token_grad_cam import TokenGradCam
 
-METHODS: dict[str, Callable[[Callable[..., Any], nn.Module], Attribution]] = {
-    "nib": NarrowingIB,
-    "m2ib": MultimodalIB,
-    "rise": LayerRISE,
-    "gradcam": TokenGradCam,
-    "chefer": GenericAttention,
-    "attention": AttentionSaliency,
-    "mfaba": MFABA,
-    "fastig": FastIG,
+GIVEN = frozenset({"self", "forward_func", "model", "layer", "inputs", "target"})
+"""Parameters of constructors and of ``attribute`` that are no options: what is explained."""
+
+
+class Place(Enum):
+    """What a method explains on an image-text model, in words.
+
+    ``explanation.layer_of`` finds the module that is meant.
+    """
+
+    HIDDEN_STATES = "hidden states {} (image) and {} (text)"
+    FIRST_HIDDEN_STATES = "hidden states 0"
+    ALL_BLOCKS = "the attention of all blocks"
+    LAST_BLOCKS = "the attention of the last blocks"
+    INPUTS = "the pixels and the words' embeddings"
+
+    def words(self, hidden_states: tuple[int, int]) -> str:
+        """Returns the place in words, given the hidden states asked for (image, text).
+
+        Example:
+            >>> Place.HIDDEN_STATES.words((3, 1))
+            'hidden states 3 (image) and 1 (text)'
+        """
+        return self.value.format(*hidden_states)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method's facts. Called with the model and a layer, it gives the Captum attribution.
+
+    Attributes:
+        name: short name.
+        kind: the class that explains a layer.
+        place: what it explains on an image-text model.
+        unit: what its numbers are: "cosine", signed parts of the score; "nats", which are never
+            negative; None, relevance without a unit.
+        least_steps: the smallest ``n_steps`` that it can do with; None if it has no steps.
+        input_kind: the class that explains the inputs themselves; None if there is none.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+        >>> METHODS["nib"](model, model[0]).attribute(torch.randn(5, 3), target=1).shape
+        torch.Size([5, 4])
+    """
+
+    name: str
+    kind: type[LayerAttribution]
+    place: Place
+    unit: Literal["cosine", "nats"] | None
+    least_steps: int | None = None
+    input_kind: type[Attribution] | None = None
+
+    def __call__(
+        self, forward_func: Callable[..., Any], layer: nn.Module | list[nn.Module], **options: Any
+    ) -> LayerAttribution:
+        """Returns the attribution of a layer, or of each of a list of layers."""
+        return self.kind(forward_func, layer, **options)
+
+    def explaining(self, layer: object) -> type[Attribution]:
+        """Returns the class that explains a layer, or the inputs if the layer is None."""
+        return self.kind if layer is not None or self.input_kind is None else self.input_kind
+
+    def takes(self, option: str) -> bool:
+        """Returns True if the constructor or ``attribute`` takes the option."""
+        return option in options_of(self.kind)
+
+    def taken(self, **options: Any) -> dict[str, Any]:
+        """Returns those of the options that the method takes."""
+        return {name: value for name, value in options.items() if self.takes(name)}
+
+    def check_steps(self, n_steps: int, argument: str = "`n_steps`") -> None:
+        """Raises ValueError if the method cannot do with so few steps.
+
+        Args:
+            n_steps: the number of steps.
+            argument: what the message calls it.
+        """
+        if self.least_steps is not None and n_steps < self.least_steps:
+            raise ValueError(
+                f"{argument} must be at least {self.least_steps} for {self.name}, got {n_steps}"
+            )
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        # Captum's quadrature has two points or more.
+        Method("nib", NarrowingIB, Place.HIDDEN_STATES, "cosine", least_steps=2),
+        Method("m2ib", MultimodalIB, Place.HIDDEN_STATES, "nats", least_steps=1),
+        Method("rise", LayerRISE, Place.INPUTS, "cosine", input_kind=RISE),
+        Method("gradcam", TokenGradCam, Place.HIDDEN_STATES, None),
+        Method("chefer", GenericAttention, Place.ALL_BLOCKS, None),
+        Method("attention", AttentionSaliency, Place.LAST_BLOCKS, None),
+        Method("mfaba", MFABA, Place.FIRST_HIDDEN_STATES, "cosine", least_steps=1),
+        Method("fastig", FastIG, Place.HIDDEN_STATES, "cosine"),
+    )
 }
-"""Short name -> factory that takes the model and the layer. ``RISE`` masks the inputs instead."""
+"""Short name -> the method's facts; ``METHODS["nib"](model, layer)`` is its attribution."""
+
+
+def options_of(kind: type[Attribution]) -> list[str]:
+    """Returns the names of the options of a class's constructor and of its ``attribute``.
+
+    Example:
+        >>> options_of(AttentionSaliency)
+        ['device_ids', 'additional_forward_args']
+    """
+    names = [*_parameters(kind.__init__), *_parameters(kind.attribute)]
+    return [name for name in dict.fromkeys(names) if name not in GIVEN]
+
+
+def takes_layer(kind: type[Attribution]) -> bool:
+    """Returns True if a class explains a layer."""
+    return "layer" in _parameters(kind.__init__)
+
+
+def call_attribute(
+    kind: type[Attribution],
+    forward_func: Callable[..., Any],
+    inputs: Tensor,
+    *,
+    offered: Mapping[str, object],
+    options: Mapping[str, object],
+) -> Tensor:
+    """Explains inputs with a class of this package or of Captum.
+
+    Args:
+        kind: the class.
+        forward_func: the model.
+        inputs: (B, ...).
+        offered: the layer, the target and what else is known of the model and the inputs; handed
+            over as far as the class takes it.
+        options: what the caller asked for, of the constructor or of ``attribute``; comes before
+            what is offered.
+
+    Returns:
+        what ``attribute`` returns; the first where that are several tensors, or one and a
+        convergence delta.
+
+    Raises:
+        TypeError: if the class does not take one of the options.
+    """
+    known = options_of(kind)
+    for name in options:
+        if name not in known:
+            raise TypeError(
+                f"{kind.__name__} takes no argument {name!r}; it takes {', '.join(known)}"
+            )
+    given = {**offered, **options}
+    setup = {name: given[name] for name in _parameters(kind.__init__) if name in given}
+    arguments = {
+        name: given[name]
+        for name in _parameters(kind.attribute)
+        if name in given and name not in setup
+    }
+    found = kind(forward_func, **setup).attribute(inputs, **arguments)
+    attribution: Tensor = found[0] if isinstance(found, tuple) else found
+    return attribution
+
+
+def _parameters(function: Callable[..., object]) -> list[str]:
+    """Returns the names of a function's parameters, but for ``*args`` and ``**kwargs``."""
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind not in variable]

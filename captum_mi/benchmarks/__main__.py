@@ -73,9 +73,9 @@ def _pointing(options: argparse.Namespace) -> None:
             model,
             processor,
             method,
-            state=state,
+            hidden_state=state,
             scenes=options.scenes,
-            n_steps=options.steps,
+            **METHODS[method].taken(n_steps=options.steps),
         )
         _print_row(method, row)
 

@@ -89,14 +89,19 @@ def judge_scene(
     scene: Scene,
     method: str,
     *,
-    state: int,
+    hidden_state: int,
     **options: Any,
 ) -> list[Pointing]:
     """Explains the scene with the text of each of its two objects and judges both maps."""
     pixels = processor.image_processor(images=[scene.image], return_tensors="pt")["pixel_values"]
     similarity = ImageTextSimilarity(model, processor, scene.texts)
     attribution = attribute_image(
-        method, similarity, pixels.expand(2, -1, -1, -1), [0, 1], state=state, **options
+        method,
+        similarity,
+        pixels.expand(2, -1, -1, -1),
+        [0, 1],
+        hidden_state=hidden_state,
+        **options,
     )
     heats = image_map(attribution, pixels, model=model)[:, 0]
     first, second = torch.from_numpy(scene.masks)
@@ -112,7 +117,7 @@ def pointing(
     processor: Any,  # noqa: ANN401
     method: str,
     *,
-    state: int,
+    hidden_state: int,
     scenes: int = 200,
     **options: Any,
 ) -> dict[str, float]:
@@ -122,7 +127,7 @@ def pointing(
         model: a CLIP trained on the scenes.
         processor: its processor.
         method: a name in ``METHODS``.
-        state: the hidden state to explain, see ``models.towers.hidden_state``.
+        hidden_state: the hidden state to explain, see ``models.towers.hidden_state``.
         scenes: how many scenes.
         **options: further arguments of the method's ``attribute``.
 
@@ -131,6 +136,6 @@ def pointing(
     """
     judged: list[Pointing] = []
     for scene in tqdm(Scenes(scenes, seed=SEED, objects=2), desc=method, leave=False):
-        judged += judge_scene(model, processor, scene, method, state=state, **options)
+        judged += judge_scene(model, processor, scene, method, hidden_state=hidden_state, **options)
     rows = [asdict(one) for one in judged]
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}

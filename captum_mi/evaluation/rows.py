@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from captum_mi._checks import check_choice
-from captum_mi.attr import METHODS
-from captum_mi.explanation import PLACES
+from captum_mi.attr.methods import METHODS, Place
 from captum_mi.models.towers import blocks
 
 CONTROLS = ("ig", "random", "patches", "inverted")
@@ -27,9 +25,6 @@ SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
 }
 """The NIB paper's ablations, Tables 3 to 7: setting -> method and values (none: every layer)."""
 
-LEAST_STEPS = {"nib": 2, "inverted": 2}
-"""Captum's quadrature has two points or more; what is not listed makes do with one step."""
-
 
 def check_steps(named: str, n_steps: int, method: str) -> None:
     """Raises a ValueError if a method cannot do with so few steps.
@@ -39,9 +34,9 @@ def check_steps(named: str, n_steps: int, method: str) -> None:
         n_steps: the number of steps.
         method: a name in ``METHODS`` or in ``CONTROLS``.
     """
-    least = LEAST_STEPS.get(method, 1)
-    if n_steps < least:
-        raise ValueError(f"{named} must be at least {least} for {method}, got {n_steps}")
+    known = METHODS.get("nib" if method == "inverted" else method)
+    if known is not None:
+        replace(known, name=method).check_steps(n_steps, named)
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class Row:
         name: what the row is called.
         method: a name in ``METHODS`` or in ``CONTROLS``.
         states: hidden states to explain, in the image and in the text tower.
-        options: arguments of the method's ``attribute``; those that it does not take are left out.
+        options: arguments of the method's constructor or of its ``attribute``.
     """
 
     name: str
@@ -82,7 +77,7 @@ def table_rows(
             raise ValueError(f"`methods` names {method!r} twice")
         if "n_steps" in options:
             check_steps("`n_steps`", options["n_steps"], method)
-    return [Row(method, method, states, options) for method in methods]
+    return [Row(method, method, states, _taken(method, options)) for method in methods]
 
 
 def sweep_rows(
@@ -120,17 +115,13 @@ def sweep_rows(
     rows = []
     for method in methods:
         check_choice("methods", method, METHODS)
-        takes = (
-            method not in PLACES
-            if name == "layer"
-            else name in inspect.signature(METHODS[method].attribute).parameters  # type: ignore[attr-defined]
-        )
-        if not takes:
+        known = METHODS[method]
+        if not (known.place is Place.HIDDEN_STATES if name == "layer" else known.takes(name)):
             raise ValueError(f"`methods`: {method} has no {name} to sweep")
         for value in chosen:
             if name != "beta" and value != int(value):
                 raise ValueError(f"`sweep` {name} takes whole numbers, got {value:g}")
-            settings, at = dict(options), states
+            settings, at = _taken(method, options), states
             if name == "layer":
                 if not 0 <= value <= depth:
                     raise ValueError(
@@ -147,3 +138,9 @@ def sweep_rows(
                 check_steps(named, settings["n_steps"], method)
             rows.append(Row(f"{method} {name}={value:g}", method, at, settings))
     return rows, chosen
+
+
+def _taken(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options that a method takes, or that the one behind a control takes."""
+    known = METHODS.get("nib" if method == "inverted" else method)
+    return {} if known is None else known.taken(**options)

@@ -163,7 +163,12 @@ class Evaluation:
             )
             return image_map(attribution, size).float()
         attribution = attribute_image(
-            _method(row), sample.to_text, sample.pixels, 0, state=row.states[0], **row.options
+            _method(row),
+            sample.to_text,
+            sample.pixels,
+            0,
+            hidden_state=row.states[0],
+            **row.options,
         )
         return _sign(row) * image_map(attribution, size, model=self.model)
 
@@ -188,7 +193,7 @@ class Evaluation:
             self.processor,
             sample.encoded,
             0,
-            state=row.states[1],
+            hidden_state=row.states[1],
             **row.options,
         )
         return _sign(row) * attribution.sum(-1)[:, None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import captum.attr
@@ -14,6 +13,7 @@ from torch.nn.functional import interpolate
 from captum_mi import attr, maps
 from captum_mi._intervention.split import split_at
 from captum_mi.attr._channels import channel_axis
+from captum_mi.attr.methods import METHODS, Method, call_attribute, takes_layer
 from captum_mi.models import EmbeddedText
 
 if TYPE_CHECKING:
@@ -66,18 +66,11 @@ def explain(
         >>> explain(model, np.random.rand(2, 3, 8, 8), np.array([0, 1]), layer="0").shape
         (2, 1, 8, 8)
     """
-    factory = _factory(method)
-    if method.lower() == "rise":
-        layer = layer or ("tokens" if isinstance(model, EmbeddedText) else None)
-        factory = attr.LayerRISE if layer else attr.RISE
-    constructor = inspect.signature(factory.__init__).parameters
-    accepted = inspect.signature(factory.attribute).parameters
-    unknown = set(options) - set(constructor) - set(accepted)
-    if unknown:
-        raise TypeError(f"{factory.__name__} takes no argument {sorted(unknown)[0]!r}")
-    setup = {name: options.pop(name) for name in list(options) if name in constructor}
-    if "layer" in constructor:
-        setup["layer"] = _layer(model, layer)
+    known = _in_table(method)
+    if layer is None and known is not None and known.input_kind is not None:
+        layer = "tokens" if isinstance(model, EmbeddedText) else None
+    kind = _kind(method) if known is None else known.explaining(layer)
+    module = _layer(model, layer) if takes_layer(kind) else None
     parameter = next(model.parameters(), torch.zeros(()))
     x = torch.as_tensor(
         np.asarray(inputs), dtype=parameter.dtype, device=device or parameter.device
@@ -86,41 +79,46 @@ def explain(
         raise ValueError(
             f"`inputs` must be (B, C, H, W), (B, D, T) or (B, F), got shape {tuple(x.shape)}"
         )
-    if x.ndim == 2 and "layer" in setup:
+    if x.ndim == 2 and module is not None:
         at_input = bool(options.get("attribute_to_layer_input", False))
-        _check_features(model, setup["layer"], x, f"{layer!r}", at_input=at_input)
-    if "channels_last" in accepted:
-        options["channels_last"] = False if factory is attr.RISE else channels_last
-    if isinstance(model, EmbeddedText):
-        # Words change, the special tokens stay.
+        _check_features(model, module, x, f"{layer!r}", at_input=at_input)
+    offered: dict[str, object] = {
+        "target": torch.as_tensor(np.asarray(targets), device=x.device),
+        "channels_last": False if module is None else channels_last,
+    }
+    if module is not None:
+        offered["layer"] = module
+    if isinstance(model, EmbeddedText):  # words change, the special tokens stay
         fixed = model.fixed(x)
-        if "baselines" in accepted and "layer" not in constructor:
-            options.setdefault("baselines", x * fixed[:, None])
-        if factory is attr.LayerRISE:
-            options.setdefault("keep", fixed)
-    result = factory(model, **setup).attribute(
-        x, target=torch.as_tensor(np.asarray(targets), device=x.device), **options
-    )
-    attribution = result[0] if isinstance(result, tuple) else result
+        offered["keep"] = fixed
+        if module is None:
+            offered["baselines"] = x * fixed[:, None]
+    attribution = call_attribute(kind, model, x, offered=offered, options=options)
     found: NDArray[np.float32] = (
-        _as_map(attribution.detach(), x, model, setup.get("layer"), channels_last)
-        .float()
-        .cpu()
-        .numpy()
+        _as_map(attribution.detach(), x, model, module, channels_last).float().cpu().numpy()
     )
     return found
 
 
-def _factory(method: str) -> Any:  # noqa: ANN401
-    for found in (
-        attr.METHODS.get(method),
-        getattr(attr, method, None),
-        getattr(captum.attr, method, None),
-    ):
-        if inspect.isclass(found) and issubclass(found, captum.attr.Attribution):
+def _in_table(method: str) -> Method | None:
+    """Returns the entry of a short name, or of a class that explains inputs and has one for layers.
+
+    So "RISE" is "rise".
+    """
+    for known in METHODS.values():
+        names = [known.name, *([known.input_kind.__name__] if known.input_kind else [])]
+        if method in names:
+            return known
+    return None
+
+
+def _kind(method: str) -> type[captum.attr.Attribution]:
+    """Returns a class of this package or of Captum by its name."""
+    for found in (getattr(attr, method, None), getattr(captum.attr, method, None)):
+        if isinstance(found, type) and issubclass(found, captum.attr.Attribution):
             return found
     raise ValueError(
-        f"`method` must be one of {', '.join(attr.METHODS)}, or the name of an attribution class in"
+        f"`method` must be one of {', '.join(METHODS)}, or the name of an attribution class in"
         f" captum_mi.attr or captum.attr, got {method!r}"
     )
 
