@@ -1,91 +1,27 @@
-"""Does the map point at the named object? Two-object scenes, where the truth is known."""
+"""Do a method's maps point at the named object of two-object scenes, where the truth is known?"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import max_pool2d
+from torch import nn
 from tqdm.auto import tqdm
 
 from captum_mi.datasets import Scene, Scenes
+from captum_mi.evaluation.pointing import SEED, Pointing, judge
 from captum_mi.explanation import attribute_image
 from captum_mi.maps import image_map, patch_size
 from captum_mi.models import ImageTextSimilarity
 
-SEED = 2_000_003
-TIE = 1e-5
-"""Values this near to the maximum, as a share of the map's largest magnitude, share it: a patch
-map's border is constant over half a patch but for rounding."""
-
-
-@dataclass(frozen=True)
-class Pointing:
-    """How one map of a two-object scene relates to the named and to the other object.
-
-    Attributes:
-        hit: 1 if the map's maximum lies on the named object, or no further from it than the
-            tolerance. Where several pixels share the maximum, the share of them that do, here and
-            below.
-        wrong: 1 if it does not, but lies on or near the other object.
-        exact: 1 if it lies on a pixel of the named object.
-        mass_inside: share of the positive relevance on the named object; chance is its share of
-            the pixels.
-        other_negative: 1 if the mean relevance on the other object is negative.
-    """
-
-    hit: float
-    wrong: float
-    exact: float
-    mass_inside: float
-    other_negative: float
-
-
-def judge(heat: Tensor, named: Tensor, other: Tensor, *, tolerance: float = 0.0) -> Pointing:
-    """Compares a signed map with the masks of the named and the other object.
-
-    Args:
-        heat: (H, W), signed.
-        named: (H, W), bool.
-        other: (H, W), bool.
-        tolerance: pixels, along either axis, by which the maximum may miss, as in the pointing game
-            of Zhang et al. 2016. With half a patch: the patch of the maximum touches the object.
-
-    Example:
-        >>> named = torch.eye(3, dtype=torch.bool)
-        >>> judge(named.float() - 0.5, named, ~named)
-        Pointing(hit=1.0, wrong=0.0, exact=1.0, mass_inside=1.0, other_negative=1.0)
-    """
-    top = heat >= heat.max() - TIE * heat.abs().max()
-
-    def share(mask: Tensor) -> float:
-        """The share of the maxima that lie in the mask."""
-        return float(mask[top].double().mean())
-
-    hit = _widened(named, tolerance)
-    positive = heat.clamp(min=0)
-    mass = positive.sum()
-    return Pointing(
-        hit=share(hit),
-        wrong=share(_widened(other, tolerance) & ~hit),
-        exact=share(named),
-        mass_inside=float(positive[named].sum() / mass) if mass > 0 else 0.0,
-        other_negative=float(heat[other].mean() < 0),
-    )
-
-
-def _widened(mask: Tensor, tolerance: float) -> Tensor:
-    """(H, W) the pixels within the tolerance of the mask, along either axis."""
-    reach = int(tolerance)
-    wide = max_pool2d(mask[None].float(), 2 * reach + 1, stride=1, padding=reach)
-    return wide[0].bool()
+if TYPE_CHECKING:
+    from captum_mi._protocols import Processor
 
 
 def judge_scene(
     model: nn.Module,
-    processor: Any,  # noqa: ANN401
+    processor: Processor,
     scene: Scene,
     method: str,
     *,
@@ -114,7 +50,7 @@ def judge_scene(
 
 def pointing(
     model: nn.Module,
-    processor: Any,  # noqa: ANN401
+    processor: Processor,
     method: str,
     *,
     hidden_state: int,
@@ -129,7 +65,7 @@ def pointing(
         method: a name in ``METHODS``.
         hidden_state: the hidden state to explain, see ``models.towers.hidden_state``.
         scenes: how many scenes.
-        **options: further arguments of the method's ``attribute``.
+        **options: arguments of the method's constructor or of its ``attribute``.
 
     Returns:
         the mean of each field of :class:`Pointing`.
@@ -137,5 +73,5 @@ def pointing(
     judged: list[Pointing] = []
     for scene in tqdm(Scenes(scenes, seed=SEED, objects=2), desc=method, leave=False):
         judged += judge_scene(model, processor, scene, method, hidden_state=hidden_state, **options)
-    rows = [asdict(one) for one in judged]
-    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    verdicts = [asdict(one) for one in judged]
+    return {name: sum(one[name] for one in verdicts) / len(verdicts) for name in verdicts[0]}

@@ -243,8 +243,8 @@ def _report(
 
 def _pairs(options: argparse.Namespace) -> tuple[Sequence[Any], str]:
     """Returns the pairs to evaluate on, evenly spread, and what they are."""
-    from captum_mi.benchmarks.pointing import SEED
     from captum_mi.datasets import captioned_images, class_folders, scene_pairs
+    from captum_mi.evaluation.pointing import SEED
 
     if options.images and options.classes:
         raise ValueError("`--images` and `--classes` exclude each other; give one of them")

@@ -22,9 +22,9 @@ from captum_mi._records import (
     read_records,
     write_settings,
 )
-from captum_mi.benchmarks.pointing import judge
 from captum_mi.datasets import Pair
 from captum_mi.evaluation.passes import Passes, count_passes
+from captum_mi.evaluation.pointing import judge
 from captum_mi.evaluation.processes import Processes
 from captum_mi.evaluation.rows import Row
 from captum_mi.explanation import attribute_image, attribute_text
