@@ -8,17 +8,18 @@ from families import FAMILIES, build
 from torch import nn
 
 from captum_mi import NarrowingIB
+from captum_mi.evaluation.published import PublishedEmbeddedText
 from captum_mi.models import EmbeddedText, TextImageSimilarity, blocks, tokenize
 from captum_mi.models.towers import token_embedding
 
 TEXTS = ["a red circle", "a blue square and a green heart", "a heart and a heart"]
 
 
-def embedded_text(family, texts=TEXTS, **options):
+def embedded_text(family, texts=TEXTS, kind=EmbeddedText):
     model, processor = build(family)
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     similarity = TextImageSimilarity(model, processor, list(images))
-    return EmbeddedText(similarity, processor, texts, **options), similarity, processor
+    return kind(similarity, processor, texts), similarity, processor
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -47,7 +48,7 @@ def test_masked_words_are_embeddings_scaled_where_they_are_looked_up(family):
         torch.testing.assert_close(found[i : i + 1], alone, atol=1e-5, rtol=1e-4)
 
 
-def test_masks_are_normalised_over_the_words_alone():
+def test_masks_are_normalized_over_the_words_alone():
     text, _, _ = embedded_text("clip")
     scores = torch.full((3, 1, text.embeddings.shape[-1]), 9.0)  # special tokens score high
     scores[0, 0, 1:4] = torch.tensor([-1.0, 0.0, 1.0])
@@ -56,7 +57,7 @@ def test_masks_are_normalised_over_the_words_alone():
     assert (masks[0, 0, 4:] == 1).all()
     again = text.masks(text.embeddings, masks)
     torch.testing.assert_close(again, masks)
-    kept = text.masks(text.embeddings, scores.clamp(0, 1), normalise=False)
+    kept = text.masks(text.embeddings, scores.clamp(0, 1), normalize=False)
     torch.testing.assert_close(kept[0, 0, :4], torch.tensor([1.0, 0.0, 0.0, 1.0]))
 
 
@@ -116,7 +117,7 @@ class Published(nn.Module):
 @pytest.mark.parametrize("family", ["clip", "clip-legacy"])
 def test_the_published_text_score(family):
     words = TEXTS[2]  # "a" and "heart" occur twice
-    text, similarity, processor = embedded_text(family, [words], compat="nib")
+    text, similarity, processor = embedded_text(family, [words], PublishedEmbeddedText)
     ids = tokenize(similarity.model, processor, [words])["input_ids"][0, 1:-1]
     assert text.embeddings.shape[-1] == len(ids) == 5
     scores = torch.tensor([0.5, 0.3, 1.0, 0.8, 0.2])
@@ -129,7 +130,7 @@ def test_the_published_text_score(family):
 
 def test_the_published_score_differs_where_it_is_wrong():
     default, _, _ = embedded_text("clip", TEXTS[2:])
-    published, _, _ = embedded_text("clip", TEXTS[2:], compat="nib")
+    published, _, _ = embedded_text("clip", TEXTS[2:], PublishedEmbeddedText)
     words = torch.tensor([[[0.5, 0.3, 1.0, 0.8, 0.2]]])
     assert not torch.allclose(default(default.embeddings), published(published.embeddings))
     # Pooled at the first token, it does not see what follows.
@@ -138,7 +139,7 @@ def test_the_published_score_differs_where_it_is_wrong():
         published(published.embeddings * changed), published(published.embeddings)
     )
     full = torch.cat([torch.ones(1, 1, 1), words, torch.ones(1, 1, 1)], dim=-1)
-    masks = default.masks(default.embeddings, full, normalise=False)
+    masks = default.masks(default.embeddings, full, normalize=False)
     torch.testing.assert_close(masks[..., 1:-1], words)
 
 
@@ -147,7 +148,5 @@ def test_bad_arguments():
     encoded = processor.tokenizer(TEXTS, padding=True, return_tensors="pt")
     with pytest.raises(TypeError, match=r"must be a tensor \(B, D, T\), got a BatchEncoding"):
         text(encoded)
-    with pytest.raises(ValueError, match="`texts` must be one text with `compat`, got 3"):
-        embedded_text("clip", compat="nib")
-    with pytest.raises(ValueError, match="`compat` must be one of None, 'nib', got 'm2ib'"):
-        embedded_text("clip", compat="m2ib")
+    with pytest.raises(ValueError, match="`texts` must be one text, got 3"):
+        embedded_text("clip", kind=PublishedEmbeddedText)

@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from captum.attr import IntegratedGradients
 from families import build
 from PIL import Image
 from scipy.stats import sem
@@ -21,10 +22,12 @@ from captum_mi._records import RecordWriter, read_records
 from captum_mi.attr import METHODS
 from captum_mi.cli import main
 from captum_mi.datasets import Pair, scene_pairs
+from captum_mi.evaluation.controls import CONTROLS
+from captum_mi.evaluation.method_row import MethodRow
 from captum_mi.evaluation.passes import count_passes
 from captum_mi.evaluation.published import headline, published
 from captum_mi.evaluation.report import advantage, comparisons, summarise, sweep_plot, table
-from captum_mi.evaluation.rows import CONTROLS, Row, sweep_rows, table_rows
+from captum_mi.evaluation.rows import sweep_rows, table_rows
 from captum_mi.evaluation.run import Evaluation, evaluate
 from captum_mi.explanation import attribute_image, attribute_text
 from captum_mi.maps import image_map, min_max
@@ -84,7 +87,7 @@ def test_records_are_the_metrics_of_the_maps(embedded):
     model, processor = embedded
     evaluation = Evaluation(model, processor)
     sample = evaluation.read(scene_pairs(3, seed=4)[1])
-    record = evaluation.run(Row("nib", "nib", (3, 1), {"n_steps": 4}), sample)
+    record = evaluation.run(MethodRow("nib", "nib", (3, 1), {"n_steps": 4}), sample)
     similarity = ImageTextSimilarity(model, processor, [sample.pair.text])
     attribution = attribute_image("nib", similarity, sample.pixels, 0, hidden_state=3, n_steps=4)
     heat = image_map(attribution, sample.pixels, model=model)
@@ -95,14 +98,12 @@ def test_records_are_the_metrics_of_the_maps(embedded):
     assert record["cosine"] == pytest.approx(before)
     assert record["image_drop"] == pytest.approx(100 * max(before - after, 0), abs=1e-3)
     assert record["image_increase"] == 100 * (after > before)
-    inverted = evaluation.image_map(Row("inverted", "inverted", (3, 1), {"n_steps": 4}), sample)
-    torch.testing.assert_close(inverted, -heat)
-    for method, sign in {"nib": 1, "inverted": -1}.items():
-        scores = evaluation.token_scores(Row(method, method, (3, 1), {"n_steps": 4}), sample)
-        of_text = attribute_text(
-            "nib", sample.to_image, processor, sample.encoded, 0, hidden_state=1, n_steps=4
-        )
-        torch.testing.assert_close(scores[0, 0], sign * of_text[0].sum(-1))
+    of_text = attribute_text(
+        "nib", sample.to_image, processor, sample.encoded, 0, hidden_state=1, n_steps=4
+    )
+    for row, sign in zip(table_rows(["nib", "inverted"], (3, 1), n_steps=4), (1, -1), strict=True):
+        torch.testing.assert_close(row.image_map(sample), sign * heat)
+        torch.testing.assert_close(row.token_scores(sample)[0, 0], sign * of_text[0].sum(-1))
 
 
 @pytest.mark.parametrize("method", [*METHODS, *CONTROLS])
@@ -123,7 +124,7 @@ def test_every_row_runs_on_another_family(method):
 
 def test_the_published_text_score_is_another(embedded):
     model, processor = embedded
-    row = Row("nib", "nib", (3, 1), {"n_steps": 4})
+    row = MethodRow("nib", "nib", (3, 1), {"n_steps": 4})
     records = []
     for compat in (None, "nib"):
         evaluation = Evaluation(model, processor, compat=compat)
@@ -300,7 +301,7 @@ def test_damaged_files_are_named(tmp_path, capsys):
 def test_a_method_that_fails_is_reported_and_counted(embedded, tmp_path):
     evaluation = Evaluation(*embedded)
     rows = table_rows(["nib"], (3, 1), n_steps=3)
-    broken = Row("broken", "nib", (3, 1), {"method": "magic"})
+    broken = MethodRow("broken", "nib", (3, 1), {"method": "magic"})
     told = []
     records = evaluate(
         evaluation, scene_pairs(2), [*rows, broken], tmp_path, settings={}, report=told.append
@@ -350,8 +351,8 @@ def test_more_steps_bring_the_map_nearer_to_its_limit(embedded):
     samples = [evaluation.read(pair) for pair in scene_pairs(3, seed=9)]
 
     def maps(n_steps):
-        row = Row("nib", "nib", (3, 1), {"n_steps": n_steps})
-        return torch.cat([evaluation.image_map(row, sample).flatten(1) for sample in samples])
+        row = MethodRow("nib", "nib", (3, 1), {"n_steps": n_steps})
+        return torch.cat([row.image_map(sample).flatten(1) for sample in samples])
 
     limit = maps(200)
     correlations = []
@@ -430,7 +431,7 @@ def test_sweeps_default_to_the_papers_values(embedded):
     assert values == [3, 5, 8, 10, 13, 15, 18, 20]
     assert {row.method for row in rows} == {"nib"}
     assert len(sweep_rows("beta", [], [], model, (3, 1))[0]) == 18
-    assert [row.states for row in sweep_rows("layer", [], [], model, (3, 1))[0]] == [
+    assert [row.hidden_states for row in sweep_rows("layer", [], [], model, (3, 1))[0]] == [
         (i, i) for i in range(5)
     ]
 
@@ -473,9 +474,9 @@ def test_noise_is_drawn_for_each_pair(embedded):
     evaluation = Evaluation(*embedded)
     first, second = (evaluation.read(pair) for pair in scene_pairs(2))
     for row in table_rows(["random", "patches"], (3, 1)):
-        for draw in (evaluation.image_map, evaluation.token_scores):
-            torch.testing.assert_close(draw(row, first), draw(row, first), rtol=0, atol=0)
-            assert (draw(row, first)[..., :3] - draw(row, second)[..., :3]).abs().max() > 0.1
+        for draw in (row.image_map, row.token_scores):
+            torch.testing.assert_close(draw(first), draw(first), rtol=0, atol=0)
+            assert (draw(first)[..., :3] - draw(second)[..., :3]).abs().max() > 0.1
 
 
 def test_advantage_is_paired():
@@ -547,3 +548,54 @@ def test_a_sweeps_plot_shows_each_score_with_its_standard_error():
             [[bar[0][1], bar[1][1]] for bar in bars.get_segments()],
             [[level - error, level + error], [level - error, level + error + 2]],
         )
+
+
+def test_controls_make_the_maps_that_they_are_named_after(embedded):
+    model, processor = embedded
+    sample = Evaluation(model, processor).read(scene_pairs(1, seed=4)[0])
+    rows = dict(zip(CONTROLS, table_rows(list(CONTROLS), (3, 1), n_steps=3), strict=True))
+    assert {name: row.name for name, row in rows.items()} == {name: name for name in CONTROLS}
+    of_pixels = IntegratedGradients(sample.to_text).attribute(sample.pixels, target=0)
+    torch.testing.assert_close(
+        rows["ig"].image_map(sample), of_pixels.sum(1, keepdim=True).float(), atol=1e-5, rtol=1e-3
+    )
+    text = sample.text
+    start = text.embeddings.where(text.special[:, None], 0)
+    of_words = IntegratedGradients(text).attribute(text.embeddings, baselines=start, target=0)
+    scores = rows["ig"].token_scores(sample)
+    torch.testing.assert_close(scores[0], of_words.sum(1).float(), atol=1e-5, rtol=1e-3)
+    # Pinned: the noise of a pair is part of every table that was written.
+    noise = rows["random"].image_map(sample)
+    assert noise.shape == (1, 1, 64, 64)
+    drawn = pytest.approx([0.1147115, 0.9001560, 0.7132899])
+    assert noise[0, 0, 0, :3].tolist() == drawn
+    patches = rows["patches"].image_map(sample)
+    assert patches[0, 0, 0, :4].tolist() == pytest.approx([0.1147115] * 4)  # half a patch's border
+    assert patches[0, 0, 0, 60:].tolist() == pytest.approx([0.1394264] * 4)
+    for name in ("random", "patches"):
+        assert rows[name].token_scores(sample)[0, 0, :3].tolist() == drawn
+    nib = table_rows(["nib"], (3, 1), n_steps=3)[0]
+    torch.testing.assert_close(rows["inverted"].image_map(sample), -nib.image_map(sample))
+
+
+def test_options_of_a_table_go_to_the_methods_that_take_them():
+    rows = table_rows(["nib", "rise", "chefer", "inverted"], (3, 1), n_steps=4, n_masks=20)
+    options = [row.row.options if row.name == "inverted" else row.options for row in rows]
+    assert options == [{"n_steps": 4}, {"n_masks": 20}, {}, {"n_steps": 4}]
+    with pytest.raises(TypeError, match=r"no method of nib, .* takes an argument 'n_stepz'"):
+        table_rows(["nib"], (3, 1), n_stepz=4)
+
+
+def test_an_option_that_a_rows_method_does_not_take_is_refused(embedded):
+    sample = Evaluation(*embedded).read(scene_pairs(1)[0])
+    row = MethodRow("nib", "nib", (3, 1), {"n_masks": 20})
+    for explain in (row.image_map, row.token_scores):
+        with pytest.raises(TypeError, match="NarrowingIB takes no argument 'n_masks'"):
+            explain(sample)
+
+
+def test_a_control_has_nothing_to_sweep(embedded):
+    with pytest.raises(ValueError, match="`methods`: inverted has no n_steps to sweep"):
+        sweep_rows("n_steps", [], ["inverted"], embedded[0], (3, 1))
+    with pytest.raises(TypeError, match="takes an argument 'n_stepz'"):
+        sweep_rows("n_steps", [], [], embedded[0], (3, 1), n_stepz=4)

@@ -90,16 +90,20 @@ class Method:
         """Returns those of the options that the method takes."""
         return {name: value for name, value in options.items() if self.takes(name)}
 
-    def check_steps(self, n_steps: int, argument: str = "`n_steps`") -> None:
+    def check_steps(
+        self, n_steps: int, argument: str = "`n_steps`", *, caller: str | None = None
+    ) -> None:
         """Raises ValueError if the method cannot do with so few steps.
 
         Args:
             n_steps: the number of steps.
             argument: what the message calls it.
+            caller: what the message calls the method; its short name by default.
         """
         if self.least_steps is not None and n_steps < self.least_steps:
             raise ValueError(
-                f"{argument} must be at least {self.least_steps} for {self.name}, got {n_steps}"
+                f"{argument} must be at least {self.least_steps} for {caller or self.name}, got"
+                f" {n_steps}"
             )
 
 

@@ -148,8 +148,9 @@ def run(options: argparse.Namespace) -> None:
     """Evaluates methods, writes the tables and the figure, prints the table."""
     from captum_mi.attr import METHODS
     from captum_mi.evaluation import report
+    from captum_mi.evaluation.controls import CONTROLS
     from captum_mi.evaluation.processes import Processes
-    from captum_mi.evaluation.rows import CONTROLS, sweep_rows, table_rows
+    from captum_mi.evaluation.rows import sweep_rows, table_rows
     from captum_mi.evaluation.run import Evaluation, evaluate
     from captum_mi.models import load_clip
     from captum_mi.models.towers import hidden_states

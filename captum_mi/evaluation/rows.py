@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Protocol
 
 from captum_mi._checks import check_choice
 from captum_mi.attr.methods import METHODS, Place
+from captum_mi.evaluation.controls import CONTROLS
+from captum_mi.evaluation.method_row import MethodRow
 from captum_mi.models.towers import blocks
 
-CONTROLS = ("ig", "random", "patches", "inverted")
-"""To compare with: Captum's IntegratedGradients; uniform noise on each pixel; the same on each
-patch, interpolated as a token layer's map; NarrowingIB with its sign turned."""
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from captum_mi.evaluation.samples import Sample
 
 BETAS = (*(i / 100 for i in range(1, 10)), *(i / 10 for i in range(1, 10)))
 SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
@@ -26,58 +26,64 @@ SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
 """The NIB paper's ablations, Tables 3 to 7: setting -> method and values (none: every layer)."""
 
 
-def check_steps(named: str, n_steps: int, method: str) -> None:
-    """Raises a ValueError if a method cannot do with so few steps.
+class Row(Protocol):
+    """A row of the table: what explains each pair."""
 
-    Args:
-        named: what to call the argument.
-        n_steps: the number of steps.
-        method: a name in ``METHODS`` or in ``CONTROLS``.
-    """
-    known = METHODS.get("nib" if method == "inverted" else method)
-    if known is not None:
-        replace(known, name=method).check_steps(n_steps, named)
+    @property
+    def name(self) -> str:
+        """What the row is called."""
+        ...
 
+    def image_map(self, sample: Sample) -> Tensor:
+        """Returns the signed map of the image, (1, 1, H, W)."""
+        ...
 
-@dataclass(frozen=True)
-class Row:
-    """One row of the table: a method with its settings.
-
-    Attributes:
-        name: what the row is called.
-        method: a name in ``METHODS`` or in ``CONTROLS``.
-        states: hidden states to explain, in the image and in the text tower.
-        options: arguments of the method's constructor or of its ``attribute``.
-    """
-
-    name: str
-    method: str
-    states: tuple[int, int]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    def token_scores(self, sample: Sample) -> Tensor:
+        """Returns the signed scores of the tokens, (1, 1, T)."""
+        ...
 
 
-def table_rows(
-    methods: Sequence[str],
-    states: tuple[int, int],
-    **options: Any,
-) -> list[Row]:
-    """Returns one row per method.
-
-    Args:
-        methods: names in ``METHODS`` or in ``CONTROLS``.
-        states: hidden states to explain, in the image and in the text tower.
-        **options: arguments of the methods' ``attribute``, for those that take them.
-
-    Raises:
-        ValueError: if a method is unknown, comes twice or cannot do with so few steps.
-    """
+def check_methods(methods: Sequence[str]) -> None:
+    """Raises ValueError if a name is not in ``METHODS`` or ``CONTROLS``, or comes twice."""
     for method in methods:
         check_choice("methods", method, (*METHODS, *CONTROLS))
         if methods.count(method) > 1:
             raise ValueError(f"`methods` names {method!r} twice")
-        if "n_steps" in options:
-            check_steps("`n_steps`", options["n_steps"], method)
-    return [Row(method, method, states, _taken(method, options)) for method in methods]
+
+
+def check_steps(named: str, n_steps: int, method: str) -> None:
+    """Raises ValueError if a method cannot do with so few steps."""
+    METHODS[method].check_steps(n_steps, named)
+
+
+def table_rows(
+    methods: Sequence[str],
+    hidden_states: tuple[int, int],
+    **options: Any,
+) -> list[Row]:
+    """Returns one row for each method.
+
+    Args:
+        methods: names in ``METHODS`` or in ``CONTROLS``.
+        hidden_states: hidden states to explain, in the image and in the text tower.
+        **options: arguments of the methods' ``attribute``, for those that take them.
+
+    Raises:
+        TypeError: if no method takes one of the options.
+        ValueError: if a method is unknown, comes twice or cannot do with so few steps.
+
+    Example:
+        >>> [row.name for row in table_rows(["nib", "random"], (3, 1), n_steps=5)]
+        ['nib', 'random']
+    """
+    check_methods(methods)
+    _check_options(options)
+    return [
+        CONTROLS[name](name, hidden_states, options)
+        if name in CONTROLS
+        else MethodRow.among(name, name, hidden_states, options)
+        for name in methods
+    ]
 
 
 def sweep_rows(
@@ -85,7 +91,7 @@ def sweep_rows(
     values: Sequence[float],
     methods: Sequence[str],
     model: nn.Module,
-    states: tuple[int, int],
+    hidden_states: tuple[int, int],
     **options: Any,
 ) -> tuple[list[Row], list[float]]:
     """Returns one row for each method and value of a setting, and the values.
@@ -96,15 +102,17 @@ def sweep_rows(
             both towers have.
         methods: methods that take the setting; none is the paper's.
         model: the image-text model.
-        states: hidden states to explain, in the image and in the text tower.
-        **options: further arguments of the methods' ``attribute``.
+        hidden_states: hidden states to explain, in the image and in the text tower.
+        **options: further arguments of the methods' ``attribute``, for those that take them.
 
     Raises:
+        TypeError: if no method takes one of the options.
         ValueError: if a method does not take the setting, or a value is out of range.
     """
     check_choice("sweep", name, SWEEPS)
+    check_methods(methods)
+    _check_options(options)
     default_method, default_values = SWEEPS[name]
-    methods = methods or [default_method]
     depth = min(len(blocks(model, "image")), len(blocks(model, "text")))
     if name == "layer":
         default_values = tuple(range(depth + 1))
@@ -112,35 +120,44 @@ def sweep_rows(
     for value in chosen:
         if not math.isfinite(value) or chosen.count(value) > 1:
             raise ValueError(f"`sweep` {name} takes finite values, each once, got {value:g}")
-    rows = []
-    for method in methods:
-        check_choice("methods", method, METHODS)
-        known = METHODS[method]
-        if not (known.place is Place.HIDDEN_STATES if name == "layer" else known.takes(name)):
+        _check_value(name, value, depth)
+    rows: list[Row] = []
+    for method in methods or [default_method]:
+        known = METHODS.get(method)
+        takes = known is not None and (
+            known.place is Place.HIDDEN_STATES if name == "layer" else known.takes(name)
+        )
+        if known is None or not takes:
             raise ValueError(f"`methods`: {method} has no {name} to sweep")
         for value in chosen:
-            if name != "beta" and value != int(value):
-                raise ValueError(f"`sweep` {name} takes whole numbers, got {value:g}")
-            settings, at = _taken(method, options), states
+            at, settings = hidden_states, options
             if name == "layer":
-                if not 0 <= value <= depth:
-                    raise ValueError(
-                        f"`sweep` layer takes 0 to {depth}, the hidden states that both towers"
-                        f" have, got {value:g}"
-                    )
                 at = int(value), int(value)
-            elif not value > 0:
-                raise ValueError(f"`sweep` {name} takes positive values, got {value:g}")
             else:
-                settings[name] = value if name == "beta" else int(value)
+                settings = options | {name: value if name == "beta" else int(value)}
             if "n_steps" in settings:
-                named = "`sweep` n_steps" if name == "n_steps" else "`n_steps`"
-                check_steps(named, settings["n_steps"], method)
-            rows.append(Row(f"{method} {name}={value:g}", method, at, settings))
+                argument = "`sweep` n_steps" if name == "n_steps" else "`n_steps`"
+                known.check_steps(settings["n_steps"], argument)
+            rows.append(MethodRow.among(f"{method} {name}={value:g}", method, at, settings))
     return rows, chosen
 
 
-def _taken(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options that a method takes, or that the one behind a control takes."""
-    known = METHODS.get("nib" if method == "inverted" else method)
-    return {} if known is None else known.taken(**options)
+def _check_value(name: str, value: float, depth: int) -> None:
+    """Raises ValueError if a setting cannot have the value."""
+    if name != "beta" and value != int(value):
+        raise ValueError(f"`sweep` {name} takes whole numbers, got {value:g}")
+    if name == "layer":
+        if not 0 <= value <= depth:
+            raise ValueError(
+                f"`sweep` layer takes 0 to {depth}, the hidden states that both towers have, got"
+                f" {value:g}"
+            )
+    elif not value > 0:
+        raise ValueError(f"`sweep` {name} takes positive values, got {value:g}")
+
+
+def _check_options(options: Mapping[str, object]) -> None:
+    """Raises TypeError if there is an option that no method takes."""
+    for name in options:
+        if not any(method.takes(name) for method in METHODS.values()):
+            raise TypeError(f"no method of {', '.join(METHODS)} takes an argument {name!r}")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 from tqdm.auto import tqdm
@@ -22,91 +20,52 @@ from captum_mi._records import (
     read_records,
     write_settings,
 )
-from captum_mi.datasets import Pair
-from captum_mi.evaluation.passes import Passes, count_passes
+from captum_mi.evaluation.passes import count_passes
 from captum_mi.evaluation.pointing import judge
 from captum_mi.evaluation.processes import Processes
-from captum_mi.evaluation.rows import Row
-from captum_mi.explanation import attribute_image, attribute_text
-from captum_mi.maps import image_map, image_seen, min_max, patch_size
+from captum_mi.evaluation.published import published_text_confidence
+from captum_mi.evaluation.samples import Sample, read_sample
+from captum_mi.maps import image_seen, min_max, patch_size
 from captum_mi.metrics.confidence import Confidence, confidence
-from captum_mi.models import EmbeddedText, ImageTextSimilarity, TextImageSimilarity, tokenize
+
+if TYPE_CHECKING:
+    from captum_mi._protocols import Processor
+    from captum_mi.datasets import Pair
+    from captum_mi.evaluation.rows import Row
 
 THUMBNAIL = 32
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A pair, read, tokenized and embedded.
-
-    Attributes:
-        pair: the pair.
-        pixels: (1, 3, H, W) what the model sees of the image.
-        encoded: the text's ``input_ids`` (1, T) and, where the model uses it, ``attention_mask``.
-        to_text: similarity of images to the text.
-        to_image: similarity of texts to the image.
-        text: the text by its token embeddings.
-        passes: what embedding both took; every method needs it.
-    """
-
-    pair: Pair
-    pixels: Tensor
-    encoded: dict[str, Tensor]
-    to_text: ImageTextSimilarity
-    to_image: TextImageSimilarity
-    text: EmbeddedText
-    passes: Passes
-
-
 class Evaluation:
-    """Explains pairs with the methods of a table and judges the maps.
+    """Explains pairs with the rows of a table and judges the maps.
 
     Args:
         model: the image-text model.
         processor: its processor.
-        compat: "nib" scores texts as the NIB paper's code does, see ``EmbeddedText``.
+        compat: "nib" scores texts as the NIB paper's code does, see ``PublishedEmbeddedText``.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        processor: Any,  # noqa: ANN401
+        processor: Processor,
         *,
         compat: Literal["nib"] | None = None,
     ) -> None:
         """Stores the model."""
         self.model = model
         self.processor = processor
-        self.compat = compat
-        self.device = next(model.parameters()).device
+        self.text_confidence = text_confidence if compat is None else published_text_confidence
 
     def read(self, pair: Pair) -> Sample:
-        """Reads, tokenizes and embeds a pair.
-
-        Raises:
-            ValueError: if the image cannot be read, or the text does not fit the model.
-        """
-        image = pair.load()
-        pixels = self.processor.image_processor(images=[image], return_tensors="pt")
-        encoded = tokenize(self.model, self.processor, [pair.text])
-        with count_passes(self.model) as passes:
-            to_text = ImageTextSimilarity(self.model, self.processor, [pair.text])
-            to_image = TextImageSimilarity(self.model, self.processor, [image])
-        return Sample(
-            pair=pair,
-            pixels=pixels["pixel_values"].to(self.device),
-            encoded={name: value.to(self.device) for name, value in encoded.items()},
-            to_text=to_text,
-            to_image=to_image,
-            text=EmbeddedText(to_image, self.processor, [pair.text]),
-            passes=passes,
-        )
+        """Reads, tokenizes and embeds a pair, see :func:`read_sample`."""
+        return read_sample(self.model, self.processor, pair)
 
     def run(self, row: Row, sample: Sample, *, example: bool = False) -> Record:
-        """Explains a sample with a row's method and judges both maps.
+        """Explains a sample with a row and judges both maps.
 
         Args:
-            row: the method.
+            row: the row.
             sample: the pair.
             example: keep the map itself, for the page of examples.
 
@@ -119,8 +78,8 @@ class Evaluation:
             ValueError: if the method fails on the sample.
         """
         with count_passes(self.model) as passes:
-            heat, image_seconds = _timed(lambda: self.image_map(row, sample))
-            scores, text_seconds = _timed(lambda: self.token_scores(row, sample))
+            heat, image_seconds = _timed(lambda: row.image_map(sample))
+            scores, text_seconds = _timed(lambda: row.token_scores(sample))
         image = confidence(lambda x: sample.to_text(x)[:, 0], sample.pixels, min_max(heat))
         record: Record = {
             "cosine": float(image.before),
@@ -132,7 +91,7 @@ class Evaluation:
             "backward": sample.passes.backward + passes.backward,
         }
         if (~sample.text.special).sum() > 1:
-            text = self._text_confidence(sample, scores)
+            text = self.text_confidence(sample, scores)
             record["text_drop"] = float(text.drop())
             record["text_increase"] = float(text.increase())
         if sample.pair.named is not None and sample.pair.other is not None:
@@ -150,63 +109,17 @@ class Evaluation:
             record["heat"] = _thumbnail(heat[0].cpu())[0]
         return record
 
-    def image_map(self, row: Row, sample: Sample) -> Tensor:
-        """(1, 1, H, W) signed map of the image."""
-        size = sample.pixels.shape[-2:]
-        if row.method in ("random", "patches"):
-            side = 1 if row.method == "random" else patch_size(self.model)
-            noise = torch.rand(1, 1, size[0] // side, size[1] // side, generator=_dice(sample))
-            return image_map(noise.to(sample.pixels), size)
-        if row.method == "ig":
-            attribution = IntegratedGradients(sample.to_text).attribute(
-                sample.pixels, target=0, internal_batch_size=64
-            )
-            return image_map(attribution, size).float()
-        attribution = attribute_image(
-            _method(row),
-            sample.to_text,
-            sample.pixels,
-            0,
-            hidden_state=row.states[0],
-            **row.options,
-        )
-        return _sign(row) * image_map(attribution, size, model=self.model)
 
-    def token_scores(self, row: Row, sample: Sample) -> Tensor:
-        """(1, 1, T) signed scores of the tokens."""
-        ids = sample.encoded["input_ids"]
-        if row.method in ("random", "patches"):
-            return torch.rand(1, 1, ids.shape[1], generator=_dice(sample)).to(sample.pixels)
-        if row.method == "ig":
-            text = sample.text
-            attribution = IntegratedGradients(text).attribute(
-                text.embeddings,
-                baselines=text.embeddings * text.special[:, None],
-                target=0,
-                internal_batch_size=64,
-            )
-            summed: Tensor = attribution.sum(1, keepdim=True).float()
-            return summed
-        attribution = attribute_text(
-            _method(row),
-            sample.to_image,
-            self.processor,
-            sample.encoded,
-            0,
-            hidden_state=row.states[1],
-            **row.options,
-        )
-        return _sign(row) * attribution.sum(-1)[:, None]
+def text_confidence(sample: Sample, scores: Tensor) -> Confidence:
+    """Scores a sample's text before and after masking its words.
 
-    def _text_confidence(self, sample: Sample, scores: Tensor) -> Confidence:
-        text = sample.text
-        if self.compat is not None:
-            scores = min_max(scores)[..., ~text.special[0]]
-            text = EmbeddedText(
-                sample.to_image, self.processor, [sample.pair.text], compat=self.compat
-            )
-        masks = text.masks(text.embeddings, scores, normalise=self.compat is None)
-        return confidence(lambda x: text(x)[:, 0], text.embeddings, masks)
+    Args:
+        sample: the pair.
+        scores: (1, 1, T) scores of its tokens.
+    """
+    text = sample.text
+    masks = text.masks(text.embeddings, scores)
+    return confidence(lambda x: text(x)[:, 0], text.embeddings, masks)
 
 
 def evaluate(
@@ -287,11 +200,12 @@ def evaluate(
 
 
 def _key(record: Record) -> tuple[int, str | None]:
+    """Returns the pair's index and the row's name; None for a pair that could not be read."""
     return record["index"], record.get("row")
 
 
 def _in_order(records: Iterable[Record], rows: Sequence[Row]) -> list[Record]:
-    """One record for each pair and row, in their order; an error only where nothing came of it."""
+    """Returns one record for each pair and row; an error only where nothing came of it."""
     places = {None: -1} | {row.name: i for i, row in enumerate(rows)}
     records = list(records)
     unique = {_key(record): record for record in records if "error" in record}
@@ -305,6 +219,7 @@ def _in_order(records: Iterable[Record], rows: Sequence[Row]) -> list[Record]:
 
 
 def _timed(make: Callable[[], Tensor]) -> tuple[Tensor, float]:
+    """Returns what a function returns and how many seconds it takes."""
     begin = time.perf_counter()
     result = make()
     if result.is_cuda:
@@ -312,20 +227,8 @@ def _timed(make: Callable[[], Tensor]) -> tuple[Tensor, float]:
     return result, time.perf_counter() - begin
 
 
-def _method(row: Row) -> str:
-    return "nib" if row.method == "inverted" else row.method
-
-
-def _sign(row: Row) -> int:
-    return -1 if row.method == "inverted" else 1
-
-
-def _dice(sample: Sample) -> torch.Generator:
-    return torch.Generator().manual_seed(zlib.crc32(sample.pair.name.encode()))
-
-
 def _thumbnail(image: Tensor) -> list[Any]:
-    """(C, h, w) at most 32 to a side, rounded."""
+    """Returns the image at most 32 pixels to a side, rounded, (C, h, w)."""
     size = min(image.shape[-2], THUMBNAIL), min(image.shape[-1], THUMBNAIL)
     small = adaptive_avg_pool2d(image.detach(), size)
     rounded: list[Any] = [

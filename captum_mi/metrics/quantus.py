@@ -165,9 +165,7 @@ class _ConfidenceMetric(Metric):
         module = model.get_model()
         if isinstance(module, EmbeddedText):
             embeddings = x.to(module.embeddings.device)
-            maps = module.masks(
-                embeddings, maps.to(embeddings), normalise=self.scaled and not module.compat
-            ).cpu()
+            maps = module.masks(embeddings, maps.to(embeddings), normalize=self.scaled).cpu()
         rows = np.arange(len(x_batch)), np.asarray(y_batch)
 
         def score(inputs: Tensor) -> Tensor:

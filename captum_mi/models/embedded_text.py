@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from captum_mi._checks import check_choice
 from captum_mi._intervention.hooks import edit_output, layer_value
 from captum_mi._intervention.nested import tensors
 from captum_mi._intervention.precision import at_least_single
@@ -16,6 +15,9 @@ from captum_mi.maps import min_max, special_tokens
 from captum_mi.models.similarity import TextImageSimilarity
 from captum_mi.models.texts import tokenize
 from captum_mi.models.towers import token_embedding
+
+if TYPE_CHECKING:
+    from captum_mi._protocols import Processor
 
 
 class EmbeddedText(nn.Module):
@@ -29,11 +31,6 @@ class EmbeddedText(nn.Module):
         similarity: the model and the images.
         processor: the model's processor, or its tokenizer.
         texts: the texts, padded to one length.
-        compat: "nib" reproduces the text score of the NIB paper's code, for one text. It is wrong
-            in three ways: the special tokens are cut off, so that the model pools some word (the
-            largest id, or the first) instead of the end of the text and, being causal, does not
-            see what follows it; a word that occurs twice is multiplied by both its scores; the
-            scores are normalised with those of the special tokens among them.
 
     Attributes:
         input_ids: (B, T).
@@ -42,7 +39,7 @@ class EmbeddedText(nn.Module):
         embeddings: (B, D, T) of the texts, float32 for half-precision models.
 
     Raises:
-        ValueError: if a text is empty or too long, or there are several with ``compat``.
+        ValueError: if a text is empty or too long.
 
     Example:
         >>> similarity = TextImageSimilarity(clip, processor, [scene.image])
@@ -59,28 +56,17 @@ class EmbeddedText(nn.Module):
     def __init__(
         self,
         similarity: TextImageSimilarity,
-        processor: Any,  # noqa: ANN401
+        processor: Processor,
         texts: Sequence[str],
-        *,
-        compat: Literal["nib"] | None = None,
     ) -> None:
         """Tokenizes and embeds the texts."""
         super().__init__()
-        check_choice("compat", compat, (None, "nib"))
         self.similarity = similarity
-        self.compat = compat
         self.training = similarity.training
-        device = similarity.image_embeddings.device
-        encoded = tokenize(similarity.model, processor, texts)
-        ids, mask = encoded["input_ids"].to(device), encoded.get("attention_mask")
-        special = special_tokens(processor, ids)
-        if compat is not None:
-            if len(ids) != 1:
-                raise ValueError(f"`texts` must be one text with `compat`, got {len(ids)}")
-            ids, mask, special = ids[~special][None], None, special[~special][None]
+        ids, mask, special = self.read(processor, texts)
         self.tokens = nn.Identity()
         self.register_buffer("input_ids", ids)
-        self.register_buffer("attention_mask", None if mask is None else mask.to(device))
+        self.register_buffer("attention_mask", mask)
         self.register_buffer("special", special)
         with torch.no_grad():
             found = layer_value(
@@ -89,6 +75,15 @@ class EmbeddedText(nn.Module):
             )
             embeddings = next(tensors(found))
         self.register_buffer("embeddings", at_least_single(embeddings.transpose(1, 2)))
+
+    def read(
+        self, processor: Processor, texts: Sequence[str]
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Returns the texts' ids, attention mask and which tokens are no words, (B, T) each."""
+        encoded = tokenize(self.similarity.model, processor, texts)
+        device = self.similarity.image_embeddings.device
+        ids, mask = encoded["input_ids"].to(device), encoded.get("attention_mask")
+        return ids, None if mask is None else mask.to(device), special_tokens(processor, ids)
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Returns the cosines.
@@ -115,35 +110,29 @@ class EmbeddedText(nn.Module):
             return self.similarity.unchecked(self.input_ids[rows], mask)
 
     def fixed(self, embeddings: Tensor) -> Tensor:
-        """Tells which tokens of the embeddings are no words, (B, T) bool."""
+        """Returns which tokens of the embeddings are no words, (B, T) bool."""
         return self.special[self._rows(embeddings)]
 
-    def masks(self, embeddings: Tensor, maps: Tensor, *, normalise: bool = True) -> Tensor:
+    def masks(self, embeddings: Tensor, maps: Tensor, *, normalize: bool = True) -> Tensor:
         """Turns scores of the tokens into what their embeddings are to be multiplied with.
 
         Args:
             embeddings: (B, D, T), rows of ``self.embeddings``.
             maps: (B, 1, T) scores.
-            normalise: scale the words' scores of each row to [0, 1] first; with ``compat`` do it
-                yourself, with the special tokens' scores.
+            normalize: scale the words' scores of each row to [0, 1] first.
 
         Returns:
             (B, 1, T), 1 at special tokens.
         """
-        rows = self._rows(embeddings)
-        if self.compat is not None:
-            same = self.input_ids[0][:, None] == self.input_ids[0]
-            repeated = maps.expand(-1, maps.shape[-1], -1)
-            return repeated.where(same, 1.0).prod(dim=-1)[:, None]
-        special = self.special[rows][:, None]
-        if normalise:
+        special = self.fixed(embeddings)[:, None]
+        if normalize:
             # A word's score in the place of the special tokens' does not move the extremes.
             words = maps.masked_fill(special, torch.inf).amin(-1, keepdim=True)
             maps = min_max(maps.where(~special, words))
         return maps.where(~special, 1.0)
 
     def _rows(self, embeddings: Tensor) -> Tensor:
-        """(B,) a text with each row's special tokens."""
+        """Returns the number of a text with each row's special tokens, (B,)."""
         if not isinstance(embeddings, Tensor):
             raise TypeError(
                 f"`embeddings` must be a tensor (B, D, T), got a {type(embeddings).__name__}; give"
@@ -159,7 +148,7 @@ class EmbeddedText(nn.Module):
         if (layouts == layouts[0]).all():
             return rows
         known = torch.zeros_like(rows, dtype=torch.bool)
-        # Where the end token is the padding too, a short text looks like the longer ones: it first.
+        # Where the end token is the padding too, a short text's row fits longer texts as well.
         shortest_first = self.special.sum(1).argsort(descending=True).tolist()
         for row in {tuple(layouts[row].tolist()): row for row in shortest_first}.values():
             same = (embeddings == self.embeddings[row].to(embeddings)).all(1)
