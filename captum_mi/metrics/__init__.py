@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from captum_mi.metrics.confidence import (
     Confidence,
@@ -29,7 +29,7 @@ __all__ = [
 _HOMES = {"ConfidenceDrop": "quantus", "ConfidenceIncrease": "quantus", "explain": "explain_func"}
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> object:
     """Loads what needs Quantus, or the models, when it is first used."""
     if name in _HOMES:
         return getattr(importlib.import_module(f"captum_mi.metrics.{_HOMES[name]}"), name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Score = Callable[[Tensor], Tensor]
+ScoreFunction = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Confidence:
     after: Tensor
 
     def drop(self, *, relative: bool = False) -> Tensor:
-        """(B,) hundred times what the score loses, >= 0; see :func:`confidence_drop`."""
+        """Returns hundred times what the score loses, (B,) >= 0; see :func:`confidence_drop`."""
         lost = (self.before - self.after).clamp(min=0)
         if not relative:
             return 100 * lost
@@ -37,17 +37,17 @@ class Confidence:
         return 100 * lost / self.before
 
     def increase(self) -> Tensor:
-        """(B,) 100 where the score rises, else 0."""
+        """Returns 100 where the score rises, else 0, (B,)."""
         return 100.0 * (self.after > self.before)
 
 
 @torch.no_grad()
-def confidence(score: Score, inputs: Tensor, maps: Tensor) -> Confidence:
+def confidence(score: ScoreFunction, inputs: Tensor, maps: Tensor) -> Confidence:
     """Scores inputs before and after multiplying them by their maps.
 
     Args:
         score: gives the score (B,) of inputs, such as ``lambda x: model(x)[:, 0]``.
-        inputs: (B, C, H, W) normalised images, where zero is the mean colour, (B, D, T) token
+        inputs: (B, C, H, W) normalized images, where zero is the mean color, (B, D, T) token
             embeddings, or (B, F) features.
         maps: (B, 1, H, W), (B, 1, T) or (B, F) in [0, 1], see ``maps.min_max`` and
             ``EmbeddedText.masks``.
@@ -79,7 +79,7 @@ def confidence(score: Score, inputs: Tensor, maps: Tensor) -> Confidence:
 
 
 def confidence_drop(
-    score: Score, inputs: Tensor, maps: Tensor, *, relative: bool = False
+    score: ScoreFunction, inputs: Tensor, maps: Tensor, *, relative: bool = False
 ) -> Tensor:
     r"""Returns how much of the score is lost where only what a map shows remains. Lower is better.
 
@@ -110,7 +110,7 @@ def confidence_drop(
     return confidence(score, inputs, maps).drop(relative=relative)
 
 
-def confidence_increase(score: Score, inputs: Tensor, maps: Tensor) -> Tensor:
+def confidence_increase(score: ScoreFunction, inputs: Tensor, maps: Tensor) -> Tensor:
     """Returns 100 for each row whose score rises where only what its map shows remains, else 0.
 
     Args:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 try:
     from quantus.helpers.enums import (
@@ -33,73 +33,67 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+SETTINGS = {
+    "normalise_func_kwargs": None,
+    "return_aggregate": False,
+    "aggregate_func": np.mean,
+    "default_plot_func": None,
+    "disable_warnings": True,
+    "display_progressbar": False,
+}
+"""What Quantus' ``Metric`` must be given, unless the user gives it."""
+CALL_SETTINGS = {
+    "channel_first": True,
+    "explain_func": None,
+    "explain_func_kwargs": None,
+    "model_predict_kwargs": None,
+    "softmax": False,
+}
+"""The same of its call."""
+
+
 class _ConfidenceMetric(Metric):
     """A metric of the score before and after multiplying the input by its map."""
 
-    data_applicability = {DataType.IMAGE, DataType.TEXT, DataType.TABULAR}  # noqa: RUF012
-    model_applicability = {ModelType.TORCH}  # noqa: RUF012
+    data_applicability: ClassVar = {DataType.IMAGE, DataType.TEXT, DataType.TABULAR}
+    model_applicability: ClassVar = {ModelType.TORCH}
     evaluation_category = EvaluationCategory.FAITHFULNESS
 
     def __init__(
         self,
+        *,
         abs: bool = False,
         normalise: bool = True,
         normalise_func: Callable[..., NDArray[Any]] | None = None,
-        normalise_func_kwargs: dict[str, Any] | None = None,
-        return_aggregate: bool = False,
-        aggregate_func: Callable[..., Any] = np.mean,
-        default_plot_func: Callable[..., Any] | None = None,
-        disable_warnings: bool = True,
-        display_progressbar: bool = False,
-        **kwargs: Any,
+        **options: Any,
     ) -> None:
-        """Sets the metric up.
+        """Stores how the maps are prepared.
 
         Args:
             abs: take the magnitude of the attributions, summed over their channels.
             normalise: scale each sample's map to [0, 1], whatever the batch.
-            normalise_func: another normalisation of (B, 1, ...); it must give values in [0, 1].
-            normalise_func_kwargs: its arguments.
-            return_aggregate: return one number instead of one per sample.
-            aggregate_func: makes that number.
-            default_plot_func: what ``plot`` calls.
-            disable_warnings: silence Quantus' warnings.
-            display_progressbar: show progress.
-            **kwargs: refused by Quantus.
+            normalise_func: another way to do that to (B, 1, ...); it must give values in [0, 1].
+            **options: the other arguments of every Quantus metric; see Quantus' ``Metric``.
         """
-        # Quantus would normalise before it takes the magnitude, and every channel by itself.
+        # Quantus would normalize before it takes the magnitude, and every channel by itself.
         super().__init__(
             abs=False,
             normalise=False,
-            normalise_func=normalise_func or normalise_by_sample,
-            normalise_func_kwargs=normalise_func_kwargs,
-            return_aggregate=return_aggregate,
-            aggregate_func=aggregate_func,
-            default_plot_func=default_plot_func,
-            disable_warnings=disable_warnings,
-            display_progressbar=display_progressbar,
-            **kwargs,
+            normalise_func=normalise_func or normalize_by_sample,
+            **{**SETTINGS, **options},
         )
         self.magnitude = abs
         self.scaled = normalise
 
     def __call__(
         self,
-        model: Any,  # noqa: ANN401
+        model: nn.Module,
         x_batch: NDArray[Any],
         y_batch: NDArray[Any],
         a_batch: NDArray[Any] | None = None,
         s_batch: NDArray[Any] | None = None,
-        channel_first: bool | None = True,
-        explain_func: Callable[..., Any] | None = None,
-        explain_func_kwargs: dict[str, Any] | None = None,
-        model_predict_kwargs: dict[str, Any] | None = None,
-        softmax: bool = False,
-        device: str | None = None,
-        batch_size: int = 64,
-        custom_batch: Any = None,  # noqa: ANN401
-        **kwargs: Any,
-    ) -> Any:  # noqa: ANN401
+        **options: Any,
+    ) -> list[float]:
         """Scores a batch.
 
         Args:
@@ -107,17 +101,10 @@ class _ConfidenceMetric(Metric):
             x_batch: (B, C, H, W) images, (B, D, T) token embeddings or (B, F) features.
             y_batch: (B,) index of each row's output.
             a_batch: (B, 1, H, W), (B, 1, T) or (B, F) attributions; None explains with
-                ``explain_func``.
+                ``explain_func``, such as ``captum_mi.metrics.explain``.
             s_batch: not used.
-            channel_first: whether channels come before places; texts must be (B, D, T).
-            explain_func: explains a batch, such as ``captum_mi.metrics.explain``.
-            explain_func_kwargs: its further arguments.
-            model_predict_kwargs: further arguments of the model.
-            softmax: score probabilities instead of the model's own outputs.
-            device: where to run.
-            batch_size: rows at once; the scores do not depend on it.
-            custom_batch: not used.
-            **kwargs: further arguments of Quantus.
+            **options: the other arguments of every Quantus metric's call, such as ``softmax`` to
+                score probabilities, or ``batch_size``, on which the scores do not depend.
 
         Returns:
             one score per sample, or their aggregate.
@@ -128,22 +115,10 @@ class _ConfidenceMetric(Metric):
         for name, batch in {"x_batch": x_batch, "y_batch": y_batch, "a_batch": a_batch}.items():
             if isinstance(batch, Tensor):
                 raise TypeError(f"`{name}` must be a numpy array, got a tensor; use .cpu().numpy()")
-        return super().__call__(
-            model=model,
-            x_batch=x_batch,
-            y_batch=y_batch,
-            a_batch=a_batch,
-            s_batch=s_batch,
-            channel_first=channel_first,
-            explain_func=explain_func,
-            explain_func_kwargs=explain_func_kwargs,
-            model_predict_kwargs=model_predict_kwargs,
-            softmax=softmax,
-            device=device,
-            batch_size=batch_size,
-            custom_batch=custom_batch,
-            **kwargs,
+        scores: list[float] = super().__call__(
+            model, x_batch, y_batch, a_batch, s_batch, **{**CALL_SETTINGS, **options}
         )
+        return scores
 
     def evaluate_batch(
         self,
@@ -198,6 +173,7 @@ class ConfidenceDrop(_ConfidenceMetric):
     name = "Confidence Drop"
     score_direction = ScoreDirection.LOWER
 
+    # Quantus' ``interpret_scores`` shows the second sentence of the constructor's docstring.
     def __init__(self, *, relative: bool = False, **options: Any) -> None:
         """Measures confidence drop. Lower scores are better, 0 means that nothing was lost.
 
@@ -214,9 +190,9 @@ class ConfidenceDrop(_ConfidenceMetric):
 
 
 class ConfidenceIncrease(_ConfidenceMetric):
-    """Confidence increase: whether the score rises where only what the map shows remains.
+    """Confidence increase: 100 if the score rises where only what the map shows remains.
 
-    100 where O > Y, else 0, with Y the score of the input and O that of the input times its map,
+    100 if O > Y, else 0, with Y the score of the input and O that of the input times its map,
     which is scaled to [0, 1] sample by sample. Higher is better; the mean is a share in percent.
 
     Args:
@@ -241,7 +217,7 @@ class ConfidenceIncrease(_ConfidenceMetric):
         return found.increase()
 
 
-def normalise_by_sample(attributions: NDArray[Any]) -> NDArray[Any]:
+def normalize_by_sample(attributions: NDArray[Any]) -> NDArray[Any]:
     """Scales each sample of a batch to [0, 1]; a constant one becomes zeros."""
     scaled: NDArray[Any] = min_max(torch.as_tensor(np.asarray(attributions))).numpy()
     return scaled
