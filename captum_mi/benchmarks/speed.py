@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import count
 from statistics import median
 from typing import NamedTuple
-from unittest import mock
 
 import torch
 from captum.attr import LayerIntegratedGradients
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from tqdm.auto import trange
 
+from captum_mi._intervention.hooks import edit_output
 from captum_mi.attr import MultimodalIB, NarrowingIB
 from captum_mi.models import blocks
 from captum_mi.models.clip import image_features, text_features
@@ -23,7 +24,6 @@ N_SAMPLES = 10
 BETA = 0.1
 HIDDEN_STATE = 9  # three blocks of twelve remain
 M2IB_BLOCK = 9  # the published setting: behind this block, counted from 0, two remain
-FORWARD_LAYER = "captum.attr._core.layer.layer_integrated_gradients._forward_layer_eval"
 
 
 class Speed(NamedTuple):
@@ -39,8 +39,8 @@ class Speed(NamedTuple):
         return self.reference / self.ours
 
 
-class Pair(nn.Module):
-    """A CLIP of ViT-B/32 size with random weights, and one image-text pair."""
+class RandomCLIP(nn.Module):
+    """A CLIP of ViT-B/32 size with random weights, and one image-text clip."""
 
     def __init__(self, tokens: int = 12) -> None:
         """Builds the model from the default configuration of Hugging Face's CLIP."""
@@ -53,11 +53,11 @@ class Pair(nn.Module):
         self.ids[:, 0], self.ids[:, -1] = 49406, 49407
 
     def image(self, pixels: Tensor) -> Tensor:
-        """(B, D) unit image embeddings."""
+        """Returns the unit image embeddings, (B, D)."""
         return normalize(image_features(self.model, pixels), dim=-1)
 
     def text(self, ids: Tensor) -> Tensor:
-        """(B, D) unit text embeddings."""
+        """Returns the unit text embeddings, (B, D)."""
         return normalize(text_features(self.model, {"input_ids": ids}), dim=-1)
 
 
@@ -83,18 +83,14 @@ def zero_latent_layer_integrated_gradients(
     target: int | None,
     n_steps: int,
 ) -> Tensor:
-    """Captum's LayerIntegratedGradients, its baseline latent replaced by zeros."""
-    from captum.attr._core.layer import layer_integrated_gradients
+    """Explains with Captum's LayerIntegratedGradients, its baseline latent replaced by zeros."""
+    runs = count()
 
-    forward = layer_integrated_gradients._forward_layer_eval
-    calls: list[int] = []
+    def zeros_second(latent: Tensor) -> Tensor | None:
+        """Replaces what Captum reads in its second run of the model, that of the baseline."""
+        return torch.zeros_like(latent) if next(runs) == 1 else None
 
-    def zeros_second(*args: object, **kwargs: object) -> tuple[Tensor, ...]:
-        calls.append(1)
-        latent = forward(*args, **kwargs)
-        return latent if len(calls) == 1 else tuple(torch.zeros_like(part) for part in latent)
-
-    with mock.patch(FORWARD_LAYER, zeros_second):
+    with edit_output(layer, zeros_second):
         attribution: Tensor = LayerIntegratedGradients(model, layer).attribute(
             inputs, target=target, n_steps=n_steps, method="riemann_right"
         )
@@ -102,28 +98,28 @@ def zero_latent_layer_integrated_gradients(
 
 
 def narrowing_ib(*, runs: int = 7) -> Speed:
-    """NarrowingIB against LayerIntegratedGradients at the same steps, from a zero latent both."""
+    """Times NarrowingIB against LayerIntegratedGradients, both from a zero latent."""
     torch.manual_seed(0)
-    pair = Pair()
+    clip = RandomCLIP()
     with torch.no_grad():
-        text = pair.text(pair.ids)[0]
-    layer = blocks(pair.model, "image")[HIDDEN_STATE - 1]
+        text = clip.text(clip.ids)[0]
+    layer = blocks(clip.model, "image")[HIDDEN_STATE - 1]
 
     def score(pixels: Tensor) -> Tensor:
-        return pair.image(pixels) @ text
+        return clip.image(pixels) @ text
 
     def reference() -> Tensor:
-        return zero_latent_layer_integrated_gradients(score, layer, pair.pixels, None, N_STEPS)
+        return zero_latent_layer_integrated_gradients(score, layer, clip.pixels, None, N_STEPS)
 
     def ours() -> Tensor:
-        result: Tensor = NarrowingIB(score, layer).attribute(pair.pixels, n_steps=N_STEPS)
+        result: Tensor = NarrowingIB(score, layer).attribute(clip.pixels, n_steps=N_STEPS)
         return result
 
     return alternate(reference, ours, runs, "NarrowingIB")
 
 
-def published_m2ib(pair: Pair, layer: nn.Module) -> Tensor:
-    """The published M2IB for one modality: both encoders run on all copies at every step.
+def published_m2ib(clip: RandomCLIP, layer: nn.Module) -> Tensor:
+    """Explains with the published M2IB: both encoders run on all copies at every step.
 
     Written from the paper: a bottleneck behind ``layer``, alpha from 5, Adam with rate 1, the loss
     beta * mean KL - mean cosine, ``backward`` through everything; the map is the KL of the last
@@ -142,12 +138,12 @@ def published_m2ib(pair: Pair, layer: nn.Module) -> Tensor:
         state["kl"] = -0.5 * (1 + variance.log() - (through * output) ** 2 - variance)
         return through * output + (1 - through) * noise
 
-    pixels, ids = pair.pixels.expand(N_SAMPLES, -1, -1, -1), pair.ids.expand(N_SAMPLES, -1)
+    pixels, ids = clip.pixels.expand(N_SAMPLES, -1, -1, -1), clip.ids.expand(N_SAMPLES, -1)
     handle = layer.register_forward_hook(bottleneck)
     try:
         optimizer = None
         for _ in range(N_STEPS):
-            cosine = (pair.image(pixels) * pair.text(ids)).sum(-1)
+            cosine = (clip.image(pixels) * clip.text(ids)).sum(-1)
             loss = BETA * state["kl"].mean() - cosine.mean()
             optimizer = optimizer or torch.optim.Adam([state["alpha"]], lr=1.0)
             optimizer.zero_grad()
@@ -155,24 +151,24 @@ def published_m2ib(pair: Pair, layer: nn.Module) -> Tensor:
             optimizer.step()
     finally:
         handle.remove()
-        pair.zero_grad()
+        clip.zero_grad()
     return state["kl"].detach()[:1]
 
 
 def multimodal_ib(*, runs: int = 3) -> Speed:
-    """MultimodalIB against the published procedure: both modalities of one pair, block 9 of 12."""
+    """Times MultimodalIB against the published procedure: both modalities, block 9 of 12."""
     torch.manual_seed(0)
-    pair = Pair()
-    layers = {tower: blocks(pair.model, tower)[M2IB_BLOCK] for tower in ("image", "text")}
+    clip = RandomCLIP()
+    layers = {tower: blocks(clip.model, tower)[M2IB_BLOCK] for tower in ("image", "text")}
     with torch.no_grad():
-        image, text = pair.image(pair.pixels), pair.text(pair.ids)
+        image, text = clip.image(clip.pixels), clip.text(clip.ids)
     scores = {
-        "image": (lambda pixels: pair.image(pixels) @ text[0], pair.pixels),
-        "text": (lambda ids: pair.text(ids) @ image[0], pair.ids),
+        "image": (lambda pixels: clip.image(pixels) @ text[0], clip.pixels),
+        "text": (lambda ids: clip.text(ids) @ image[0], clip.ids),
     }
 
     def reference() -> Tensor:
-        return torch.cat([published_m2ib(pair, layer).flatten() for layer in layers.values()])
+        return torch.cat([published_m2ib(clip, layer).flatten() for layer in layers.values()])
 
     def ours() -> Tensor:
         maps = [
