@@ -1,4 +1,4 @@
-"""Exact distances to nearest neighbours: trees in few dimensions, brute force in many."""
+"""Exact distances to nearest neighbors: trees in few dimensions, brute force in many."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 TREE_DIM = 15  # above it a tree visits most of its leaves
 LEAF_SIZE = 32
 CHUNK = 2**19  # entries of a block of distances
-WIDTH = 2**14  # columns of a block of products: a few rows against all samples spoil the cache
-SPARE = 8  # more candidates than neighbours, against the rounding of products
+WIDTH = 2**14  # columns of a block of products: wider ones do not fit the cache
+SPARE = 8  # more candidates than neighbors, against the rounding of products
 
 
 def nearest_distances(samples: Tensor, k: int, norm: float = 2) -> Tensor:
-    """Distances of each sample to its ``k`` nearest others.
+    """Returns the distances of each sample to its ``k`` nearest others.
 
     Args:
         samples: (N, d), with N > k.
@@ -40,7 +40,7 @@ def nearest_distances(samples: Tensor, k: int, norm: float = 2) -> Tensor:
     if samples.shape[1] <= TREE_DIM:
         points = samples.cpu().numpy()
         tree = cKDTree(points, leafsize=LEAF_SIZE)
-        order = tree.indices  # neighbours ask one after another, which spares the cache
+        order = tree.indices  # queries of close samples follow each other and find the cache warm
         found, _ = tree.query(points[order], k=range(2, k + 2), p=norm, workers=-1)
         distances = torch.empty((len(samples), k), dtype=torch.float64)
         distances[torch.from_numpy(order)] = torch.from_numpy(found)
@@ -52,7 +52,7 @@ def nearest_distances(samples: Tensor, k: int, norm: float = 2) -> Tensor:
 
 
 def count_closer(samples: Tensor, radius: Tensor) -> Tensor:
-    """How many other samples are strictly closer than a radius, by the largest coordinate.
+    """Counts the other samples that are strictly closer than a radius, by the largest coordinate.
 
     Args:
         samples: (N, d).
@@ -93,17 +93,17 @@ def _slices(length: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, length))
 
 
-# Blocks are of one memory, or at least nothing made between them outlives them: else they leave
-# holes in the heap, gigabytes in all.
+# Blocks share one memory, or at least nothing that is allocated between them outlives them: else
+# they fragment the heap, by gigabytes in all.
 
 
 def _nearest_euclidean(samples: Tensor, distances: Tensor) -> None:
-    """Candidates by matrix products, their distances by differences, free of cancellation."""
+    """Finds candidates by matrix products; takes distances by differences, free of cancellation."""
     n_samples, k = distances.shape
     n_candidates = min(k + SPARE, n_samples - 1)
     middle = samples.sort(dim=0).values[n_samples // 2]  # which a far sample does not move
-    centred = samples - middle
-    squares = (centred**2).sum(dim=1)
+    centered = samples - middle
+    squares = (centered**2).sum(dim=1)
     width = min(n_samples, WIDTH)
     memory = samples.new_empty(CHUNK)
     for rows in _slices(n_samples, CHUNK // width):
@@ -114,7 +114,7 @@ def _nearest_euclidean(samples: Tensor, distances: Tensor) -> None:
             n_columns = columns.stop - columns.start
             # |q - s|^2 without |q|^2, which does not change the order.
             scores = memory[: n_rows * n_columns].view(n_rows, n_columns)
-            torch.addmm(squares[columns], centred[rows], centred[columns].T, alpha=-2, out=scores)
+            torch.addmm(squares[columns], centered[rows], centered[columns].T, alpha=-2, out=scores)
             _leave_out(scores, rows.start - columns.start)
             near = scores.topk(min(n_candidates, n_columns), largest=False, sorted=False)
             merged = torch.cat([best, near.values], dim=1)

@@ -144,9 +144,9 @@ def label_rows(labels: Samples, n_samples: int) -> dict[Hashable, Tensor]:
         raise ValueError(
             f"`labels` must be ({n_samples},), one for each sample of `x`, got shape {array.shape}"
         )
-    missing = (array != array) | (array == None)  # noqa: E711, element by element
-    if missing.any():
-        raise ValueError(f"`labels` must not be missing, got {int(missing.sum())} NaN or None")
+    missing = sum(label is None or label != label for label in array.ravel().tolist())
+    if missing:
+        raise ValueError(f"`labels` must not be missing, got {missing} NaN or None")
     try:
         values, inverse = np.unique(array.ravel(), return_inverse=True)
     except TypeError as error:
@@ -198,7 +198,7 @@ def warn_if_tied(name: str, samples: Tensor, scale: float) -> None:
 
 
 def _step(samples: Tensor) -> float:
-    """The median gap of neighbouring values, of the column where it is smallest, in deviations."""
+    """Returns the least median gap of neighboring values over the columns, in deviations."""
     gaps = [
         float(torch.unique(column).diff().median() / column.std())
         for column in samples.unbind(dim=1)
@@ -207,7 +207,7 @@ def _step(samples: Tensor) -> float:
 
 
 def _tied_columns(samples: Tensor) -> list[int]:
-    """Columns with fewer distinct values than a tenth of N, or one value in more than a tenth."""
+    """Returns columns with few distinct values, or with one value in more than a tenth of rows."""
     n_samples = len(samples)
     ordered = samples.sort(dim=0).values
     distinct = (ordered[1:] != ordered[:-1]).sum(dim=0) + 1
@@ -217,7 +217,7 @@ def _tied_columns(samples: Tensor) -> list[int]:
 
 
 def n_duplicates(samples: Tensor) -> int:
-    """How many of the samples (N, d) repeat an earlier one."""
+    """Counts the samples (N, d) that repeat an earlier one."""
     return len(samples) - len(np.unique(samples.cpu().numpy(), axis=0))
 
 
@@ -225,7 +225,7 @@ def whitened(name: str, samples: Tensor) -> tuple[Tensor, float]:
     r"""Maps samples linearly to covariance I.
 
     Distances after it do not depend on which invertible linear map came before it. It goes by the
-    singular values of the standardised columns, which resolve correlations that the eigenvalues of
+    singular values of the standardized columns, which resolve correlations that the eigenvalues of
     the covariance lose to rounding.
 
     Args:

@@ -50,7 +50,7 @@ class Estimate:
 
     @classmethod
     def of(cls, pointwise: Tensor) -> Estimate:
-        """The mean of one term for each sample, with its standard error.
+        """Returns the mean of one term for each sample, with its standard error.
 
         Args:
             pointwise: (N,), nats. A difference of entropies must come as one term for each sample,
@@ -61,7 +61,7 @@ class Estimate:
         return cls(float(pointwise.mean()), std_error, n_samples)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """The normal confidence interval of that level, in nats."""
+        """Returns the normal confidence interval of that level, in nats."""
         if not 0 < level < 1:
             raise ValueError(f"`level` must lie between 0 and 1, got {level}")
         half = NormalDist().inv_cdf((1 + level) / 2) * self.std_error
@@ -77,7 +77,7 @@ class MutualInformationEstimator(ABC):
 
     @abstractmethod
     def estimate(self, x: Samples, y: Samples) -> Estimate:
-        """Mutual information of two continuous variables.
+        """Estimates the mutual information of two continuous variables.
 
         Args:
             x: (N, d_x).
@@ -86,7 +86,7 @@ class MutualInformationEstimator(ABC):
 
     @abstractmethod
     def estimate_discrete(self, x: Samples, labels: Samples) -> Estimate:
-        """Mutual information of a continuous and a discrete variable.
+        """Estimates the mutual information of a continuous and a discrete variable.
 
         Args:
             x: (N, d).
@@ -94,7 +94,7 @@ class MutualInformationEstimator(ABC):
         """
 
     def __repr__(self) -> str:
-        """The call that builds this estimator."""
+        """Returns the call that builds this estimator."""
         arguments = ", ".join(
             f"{name}={getattr(self, name)!r}" for name in inspect.signature(type(self)).parameters
         )
@@ -108,23 +108,22 @@ class EntropyEstimator(MutualInformationEstimator):
 
     A subclass gives :math:`-\log p(x_i)` at each sample. The differences are taken sample by
     sample, which is what the standard error needs: errors common to the entropies cancel. It takes
-    the terms for independent; those of nearest neighbours are not quite: on normals of 2 + 2
-    dimensions their true error was 1.15 to 1.35 times as large, and 95 % intervals covered about
-    90 % of draws.
+    the terms for independent; those of nearest neighbors are not quite, so that their true error is
+    somewhat larger.
 
     Attributes:
         whiten: whether X, Y and (X, Y) are first mapped to covariance I, each by its own, and half
             the log-determinant added back: invertible linear maps then change no estimate.
         jitter: standard deviation of normal noise added to the samples, relative to each column's.
-            A tiny one does not mend tied values: where X and (X, Y) have different ties, their
-            entropies fall by different multiples of its logarithm.
+            A tiny one is no remedy for tied values: where X and (X, Y) have different ties,
+            their entropies fall by different multiples of its logarithm.
     """
 
     whiten: bool = True
     jitter: float = 0.0
 
     def estimate(self, x: Samples, y: Samples) -> Estimate:
-        """Mutual information of two continuous variables, the sum of two entropies less the joint.
+        """Estimates the mutual information of X and Y as h(X) + h(Y) - h(X, Y).
 
         Args:
             x: (N, d_x).
@@ -141,7 +140,7 @@ class EntropyEstimator(MutualInformationEstimator):
         return Estimate.of(entropy["x"] + entropy["y"] - entropy["(x, y)"])
 
     def estimate_discrete(self, x: Samples, labels: Samples) -> Estimate:
-        """Mutual information of a continuous and a discrete variable.
+        """Estimates the mutual information of a continuous and a discrete variable.
 
         The entropies given a label come from the samples of that label alone, whitened anew.
 
@@ -161,7 +160,7 @@ class EntropyEstimator(MutualInformationEstimator):
         return Estimate.of(reduction)
 
     def entropy(self, x: Samples) -> Estimate:
-        """Differential entropy.
+        """Estimates the differential entropy.
 
         Args:
             x: (N, d).
@@ -183,7 +182,7 @@ class EntropyEstimator(MutualInformationEstimator):
 
     @abstractmethod
     def _least_samples(self, dim: int) -> int:
-        """The fewest samples of ``dim`` columns the estimator can do with."""
+        """Returns the fewest samples of ``dim`` columns that the estimator takes."""
 
     def _pointwise_entropy(self, name: str, samples: Tensor) -> Tensor:
         return self._pointwise_entropies({name: samples})[name]

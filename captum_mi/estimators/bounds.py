@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def info_nce(scores: Tensor) -> Tensor:
-    r"""InfoNCE bound on the mutual information of the pairs on the diagonal.
+    r"""Returns the InfoNCE bound on the mutual information of the pairs on the diagonal.
 
     .. math:: \frac1N \sum_i \left( s_{ii} - \log \frac1N \sum_j e^{s_{ij}} \right) \le \log N
 

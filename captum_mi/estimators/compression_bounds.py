@@ -3,8 +3,8 @@ r"""What compression and noise can do to mutual information: bounds, in nats.
 Throughout, Y is the other variable and Z is noise that is added to X, such as the noise that makes
 a layer stochastic. All bounds need Z to be independent of X and Y *together*. That holds when Y is
 the label or the input's class. It does not hold when Y is computed from X + Z, as a later layer is:
-then Y knows Z, and the gap of a compression can exceed its bound many times. So every function that
-rests on it asks for it by name.
+then Y depends on Z, and the gap of a compression can exceed its bound many times. Every function
+that needs the condition therefore asks for it by name.
 
 Source: Butakov et al., "Information bottleneck analysis of deep neural networks via lossy
 compression", ICLR 2024, section 3 and appendices B and C.
@@ -13,7 +13,7 @@ compression", ICLR 2024, section 3 and appendices B and C.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,9 +34,10 @@ def information_range(
     noise_is_independent: bool,
     noise_information: float = math.inf,
 ) -> tuple[float, float]:
-    r"""What I(X; Y) can be, given the information of a code f(X, Z) of X and noise Z.
+    r"""Returns what I(X; Y) can be, given the information of a code f(X, Z) of X and noise Z.
 
-    A code cannot know more than X and Z do, and if X can be computed from it, not less than X does:
+    A code has no more information than X and Z together, and no less than X if X can be computed
+    from it:
 
     .. math:: I(X;Y) \le I(f(X,Z);Y) \le I(X,Z;Y) = I(X;Y) + I(Z;Y|X)
 
@@ -79,7 +80,7 @@ def information_range(
 
 
 def maximum_entropy(covariance: ArrayLike) -> float:
-    r"""The largest entropy of any X with this covariance, that of the normal one (Statement 7).
+    r"""Returns the largest entropy of any X with this covariance, the normal one's (Statement 7).
 
     .. math:: h(X) \le \tfrac12 \log \det (2 \pi e\, C)
 
@@ -107,11 +108,11 @@ def maximum_entropy(covariance: ArrayLike) -> float:
 def noisy_entropy_range(
     covariance: ArrayLike, deviation: float, *, noise_is_independent: bool
 ) -> tuple[float, float]:
-    r"""The entropy of X + Z, Z normal noise, lies between that of Z and the largest.
+    r"""Returns the least and the largest entropy of X + Z, Z normal noise.
 
     .. math:: h(Z) \le h(X + Z) \le \tfrac12 \log \det (2 \pi e\, (C + \sigma^2))
 
-    The first is Statement 8, for knowing X leaves Z; the second is Statement 7.
+    The first is Statement 8, for given X the entropy of Z is left; the second is Statement 7.
 
     Args:
         covariance: (n, n), of X.
@@ -137,7 +138,7 @@ def noisy_entropy_range(
 def noisy_information_limit(
     covariance: ArrayLike, deviation: float, *, noise_is_independent: bool
 ) -> float:
-    r"""The most that X + Z, Z normal noise, can know about any Y.
+    r"""Returns the most information that X + Z, Z normal noise, can have about any Y.
 
     .. math:: I(X + Z; Y) \le h(X + Z) - h(Z) \le \tfrac12 \log \det (1 + C / \sigma^2)
 
@@ -171,7 +172,7 @@ def linear_gap(
     *,
     noise_is_independent: bool,
 ) -> float:
-    r"""The most that a linear code of X + Z can lose of what X + Z knows about any Y.
+    r"""Returns the most that a linear code of X + Z can lose of the information about any Y.
 
     With R the projection on what the encoder E leaves out,
 
@@ -218,7 +219,7 @@ def linear_gap(
 
 
 def pca_gap(variances: ArrayLike, n: int, deviation: float, *, noise_is_independent: bool) -> float:
-    r"""The most that the first n' principal components lose (Corollaries 5 and 6).
+    r"""Returns the most that the first n' principal components lose (Corollaries 5 and 6).
 
     .. math:: I(X + Z; Y) - I(\mathrm{PCA}(X + Z); Y)
         \le \frac{n - n'}2 \log \left(1 + \frac{\lambda_{n'+1}}{\sigma^2}\right)
@@ -252,15 +253,15 @@ def pca_gap(variances: ArrayLike, n: int, deviation: float, *, noise_is_independ
     return (len(values) - n) / 2 * math.log1p(values[n] / deviation**2)
 
 
-def hidden_from_pca(information: float, variance: float = 0.5) -> NDArray[Any]:
-    r"""A covariance whose information all lies where PCA does not look (Statement 2).
+def hidden_from_pca(information: float, variance: float = 0.5) -> Floats:
+    r"""Returns a covariance whose information PCA with one component loses (Statement 2).
 
-    X1 has variance 1 and tells nothing, X2 has a smaller variance v and covariance a with Y, whose
-    variance is 1:
+    X1 has variance 1 and is independent of Y, X2 has a smaller variance v and covariance a with Y,
+    whose variance is 1:
 
     .. math:: a = \sqrt{v (1 - e^{-2 I})}
 
-    so that I(X; Y) is as asked while PCA with one component keeps X1 alone, which knows nothing.
+    so that I(X; Y) is as asked while PCA with one component keeps X1 alone.
     The paper prints another a, which gives :math:`-\frac12 \log(1 - a^2 / v)`.
 
     Args:
@@ -306,7 +307,7 @@ def _covariance(value: ArrayLike) -> Floats:
 
 
 def _check_noise(deviation: float, *, independent: bool) -> None:
-    """Refuses noise that is none, or depends on what it is added to."""
+    """Raises ValueError if there is no noise, or it depends on what it is added to."""
     check_positive_number("deviation", deviation)
     if not independent:
         raise ValueError(

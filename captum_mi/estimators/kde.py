@@ -37,7 +37,7 @@ class KernelDensity(EntropyEstimator):
     below the truth beyond. Time grows with N squared, memory with N.
 
     Args:
-        bandwidth: ``"ml"`` maximises the mean of :math:`\log \hat p(x_i)`; ``"lse"`` minimises the
+        bandwidth: ``"ml"`` maximizes the mean of :math:`\log \hat p(x_i)`; ``"lse"`` minimizes the
             integrated squared error of the density, up to a constant, by least squares
             cross-validation; a number is taken as it is, in units of the whitened samples. Squared
             errors hardly count where samples are sparse: where the density varies much, as that of
@@ -68,7 +68,7 @@ class KernelDensity(EntropyEstimator):
         self.whiten = whiten
 
     def select_bandwidth(self, x: Samples) -> float:
-        """The bandwidth for these samples, in units of the whitened ones if ``whiten``.
+        """Returns the bandwidth for these samples, in units of the whitened ones if ``whiten``.
 
         Args:
             x: (N, d).
@@ -102,7 +102,7 @@ class KernelDensity(EntropyEstimator):
 def leave_one_out_log_densities(
     samples: Tensor, bandwidth: float, rows: Tensor | None = None
 ) -> Tensor:
-    """Logarithm of the density that all other samples give each sample.
+    """Returns the logarithm of the density that all other samples give each sample.
 
     Args:
         samples: (N, d), float64.
@@ -127,9 +127,9 @@ def leave_one_out_log_densities(
 def _log_kernels(
     samples: Tensor, bandwidth: float, rows: Tensor | None
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks (B, N) of -|x_i - x_l|^2 / 2 b^2, -inf for l = i, and which rows they are of.
+    """Yields blocks (B, N) of -|x_i - x_l|^2 / 2 b^2, -inf for l = i, behind the rows they are of.
 
-    All blocks share one memory: fresh ones leave holes in the heap, gigabytes in all.
+    All blocks share one memory: fresh ones fragment the heap, by gigabytes in all.
     """
     scaled = (samples - samples.mean(dim=0)) / bandwidth
     half = (scaled**2).sum(dim=1) / 2
@@ -151,10 +151,11 @@ def _likelihood_loss(samples: Tensor, bandwidth: float, rows: Tensor | None) -> 
 
 
 def _least_squares_loss(samples: Tensor, bandwidth: float, rows: Tensor | None) -> float:
-    r"""Integral of the squared density less twice its mean at samples left out, times a constant.
+    r"""Returns the integral of the squared density less twice its mean at samples left out.
 
-    The kernel with itself is a kernel of variance 2 b^2, whose values are the square roots of the
-    kernel's. The unit of density is that of a kernel of bandwidth 1 at its centre.
+    The convolution of the kernel with itself is a kernel of variance 2 b^2, whose values are the
+    square roots of the kernel's. The unit of density is that of a kernel of bandwidth 1 at its
+    center.
     """
     n_samples, dim = samples.shape
     wide, narrow = 0.0, 0.0
@@ -171,7 +172,7 @@ def _least_squares_loss(samples: Tensor, bandwidth: float, rows: Tensor | None) 
 def _search(
     name: str, samples: Tensor, loss: Callable[[Tensor, float, Tensor | None], float]
 ) -> float:
-    """Scans the loss at some samples for its valley, then minimises it at all of them."""
+    """Scans the loss at some samples for its valley, then minimizes it at all of them."""
     n_samples, dim = samples.shape
     # In units of the rule of thumb, which keeps powers of the bandwidth near 1.
     thumb = n_samples ** (-1 / (dim + 4)) * float(samples.std(dim=0).log().mean().exp())
@@ -188,13 +189,13 @@ def _search(
                 f" `bandwidth` as a number"
             )
         losses[outward] = loss(scaled, math.exp(outward * SCAN_STEP), some)
-    centre, reached = best * SCAN_STEP, math.inf
+    center, reached = best * SCAN_STEP, math.inf
     while abs(reached) > SCAN_STEP - 2 * PRECISION:  # the valley of all samples may lie further on
         found = minimize_scalar(
             lambda log_bandwidth: loss(scaled, math.exp(log_bandwidth), None),
-            bounds=(centre - SCAN_STEP, centre + SCAN_STEP),
+            bounds=(center - SCAN_STEP, center + SCAN_STEP),
             method="bounded",
             options={"xatol": PRECISION},
         )
-        reached, centre = found.x - centre, float(found.x)
-    return float(thumb) * math.exp(centre)
+        reached, center = found.x - center, float(found.x)
+    return float(thumb) * math.exp(center)

@@ -1,4 +1,4 @@
-"""Entropy and mutual information from distances to nearest neighbours, in nats."""
+"""Entropy and mutual information from distances to nearest neighbors, in nats."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ LARGE_NORM = 50.0
 
 
 def neighbor_weights(k: int, dim: int, kind: Kind = "paper") -> NDArray[np.float64]:
-    r"""Weights of the first k neighbours that cancel the leading bias of the entropy.
+    r"""Returns weights of the first k neighbors that cancel the leading bias of the entropy.
 
     The shortest :math:`w` with
 
     .. math:: \sum_j w_j = 1 \qquad
         \sum_j w_j \frac{\Gamma(j + 2l/n)}{\Gamma(j)} = 0, \; l = 1 \dots \lfloor n/4 \rfloor
 
-    that is zero off the neighbours :math:`\lfloor ik/n \rfloor, i = 1 \dots n`.
+    that is zero off the neighbors :math:`\lfloor ik/n \rfloor, i = 1 \dots n`.
 
     Args:
-        k: the number of neighbours.
+        k: the number of neighbors.
         dim: n, the dimension of the samples.
         kind: ``"paper"`` solves this; ``"code"`` does, like the code published with Butakov et al.,
-            only above four dimensions and takes the nearest neighbour alone up to four.
+            only above four dimensions, and up to four takes the nearest neighbor alone.
 
     Returns:
         (k,).
@@ -89,12 +89,12 @@ def neighbor_weights(k: int, dim: int, kind: Kind = "paper") -> NDArray[np.float
             what = f"`k` must be larger in {dim} dimensions, got {k}"
             also = ", or choose a larger one"
         raise ValueError(
-            f"{what}: no weights of {len(neighbors)} neighbours meet the {len(conditions)}"
+            f"{what}: no weights of {len(neighbors)} neighbors meet the {len(conditions)}"
             f" conditions; compress to fewer dimensions with `PCA`{also}"
         )
     if norm > LARGE_NORM:
         warnings.warn(
-            f"the weights of k={k} neighbours in {dim} dimensions have norm {norm:.3g}, above"
+            f"the weights of k={k} neighbors in {dim} dimensions have norm {norm:.3g}, above"
             f" {LARGE_NORM:g}, and multiply the noise as well; choose a larger `k`, or compress to"
             " fewer dimensions with `PCA`",
             stacklevel=2,
@@ -104,15 +104,15 @@ def neighbor_weights(k: int, dim: int, kind: Kind = "paper") -> NDArray[np.float
 
 
 class _NeighborEntropy(EntropyEstimator):
-    """Entropy from a weighted mean over the logarithms of neighbours' distances."""
+    """Entropy from a weighted mean over the logarithms of neighbors' distances."""
 
-    def _store(self, whiten: bool, jitter: float) -> None:
+    def __init__(self, *, whiten: bool, jitter: float) -> None:
         self.whiten = whiten
         self.jitter = check_jitter(jitter)
 
     @abstractmethod
     def _weights(self, dim: int) -> NDArray[np.float64]:
-        """(k,) weights that sum to 1."""
+        """Returns (k,) weights that sum to 1."""
 
     def _minus_log_densities(self, spaces: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: self._minus_log_density(name, samples) for name, samples in spaces.items()}
@@ -130,7 +130,7 @@ class _NeighborEntropy(EntropyEstimator):
 
 
 class KozachenkoLeonenko(_NeighborEntropy):
-    r"""Entropies from the distance r to the k-th neighbour.
+    r"""Entropies from the distance r to the k-th neighbor.
 
     .. math:: -\log \hat p(x_i) = \log(N-1) + \log c_n - \psi(k) + n \log r_{k,i}
 
@@ -138,12 +138,12 @@ class KozachenkoLeonenko(_NeighborEntropy):
     with them.
 
     Args:
-        k: which neighbour; more of them lower the variance and raise the bias.
+        k: which neighbor; more of them lower the variance and raise the bias.
         whiten: map the samples to covariance I first, see :class:`EntropyEstimator`.
         jitter: noise that separates duplicates, in standard deviations of each column.
 
     Warns:
-        UserWarning: if samples repeat; where the k-th neighbour lies at distance 0 it is an error.
+        UserWarning: if samples repeat; where the k-th neighbor lies at distance 0 it is an error.
 
     Source: Kozachenko and Leonenko 1987; k > 1: Goria et al. 2005, "A new class of random vector
     entropy estimators and its applications".
@@ -157,8 +157,8 @@ class KozachenkoLeonenko(_NeighborEntropy):
 
     def __init__(self, k: int = 1, *, whiten: bool = True, jitter: float = 0.0) -> None:
         """Stores and checks the arguments."""
+        super().__init__(whiten=whiten, jitter=jitter)
         self.k = check_positive("k", k)
-        self._store(whiten, jitter)
 
     def _least_samples(self, dim: int) -> int:
         return self.k + 1
@@ -170,7 +170,7 @@ class KozachenkoLeonenko(_NeighborEntropy):
 
 
 class WeightedKozachenkoLeonenko(_NeighborEntropy):
-    r"""Entropies from weighted distances to k neighbours, the leading bias cancelled.
+    r"""Entropies from weighted distances to k neighbors, the leading bias canceled.
 
     .. math:: -\log \hat p(x_i) = \log(N-1) + \log c_n
         + \sum_j w_j \left( n \log r_{j,i} - \psi(j) \right)
@@ -179,13 +179,13 @@ class WeightedKozachenkoLeonenko(_NeighborEntropy):
     weights explode and with them the standard error.
 
     Args:
-        k: how many neighbours; None takes the dimension of each space, at least 5.
+        k: how many neighbors; None takes the dimension of each space, at least 5.
         weights: ``"paper"``, or ``"code"`` for those of the published code.
         whiten: map the samples to covariance I first, see :class:`EntropyEstimator`.
         jitter: noise that separates duplicates, in standard deviations of each column.
 
     Warns:
-        UserWarning: if samples repeat, or if the weights are long; where the nearest neighbour in
+        UserWarning: if samples repeat, or if the weights are long; where the nearest neighbor in
             use lies at distance 0, or no weights exist, it is an error.
 
     Source: Berrett, Samworth and Yuan 2019, "Efficient multivariate entropy estimation via
@@ -207,9 +207,9 @@ class WeightedKozachenkoLeonenko(_NeighborEntropy):
         jitter: float = 0.0,
     ) -> None:
         """Stores and checks the arguments."""
+        super().__init__(whiten=whiten, jitter=jitter)
         self.k = None if k is None else check_positive("k", k)
         self.weights = check_choice("weights", weights, get_args(Kind))
-        self._store(whiten, jitter)
 
     def _neighbors(self, dim: int) -> int:
         return max(5, dim) if self.k is None else self.k
@@ -222,23 +222,23 @@ class WeightedKozachenkoLeonenko(_NeighborEntropy):
 
 
 class KSG(MutualInformationEstimator):
-    r"""Mutual information from counts inside the ball of the k-th neighbour, largest coordinate.
+    r"""Mutual information from counts inside the ball of the k-th neighbor, largest coordinate.
 
     .. math:: \hat I = \psi(k) + \psi(N) - \langle \psi(n_x + 1) + \psi(n_y + 1) \rangle
 
-    where :math:`n_x` samples are strictly closer in X than the k-th neighbour is in (X, Y). Each
+    where :math:`n_x` samples are strictly closer in X than the k-th neighbor is in (X, Y). Each
     column is scaled to standard deviation 1. The least biased of the three near independence;
     a strong dependence in several dimensions is underestimated.
 
     A label takes the place of Y in :meth:`estimate_discrete`: the ball is that of the k-th
-    neighbour of the same label.
+    neighbor of the same label.
 
     Args:
-        k: which neighbour.
+        k: which neighbor.
         jitter: noise that separates duplicates, in standard deviations of each column.
 
     Warns:
-        UserWarning: if samples of X or of Y repeat; where the k-th neighbour in (X, Y), or of the
+        UserWarning: if samples of X or of Y repeat; where the k-th neighbor in (X, Y), or of the
             same label, lies at distance 0 it is an error.
 
     Source: Kraskov, Stoegbauer and Grassberger 2004, "Estimating mutual information", algorithm 1;
@@ -257,7 +257,7 @@ class KSG(MutualInformationEstimator):
         self.jitter = check_jitter(jitter)
 
     def estimate(self, x: Samples, y: Samples) -> Estimate:
-        """Mutual information of two continuous variables.
+        """Estimates the mutual information of two continuous variables.
 
         Args:
             x: (N, d_x).
@@ -282,7 +282,7 @@ class KSG(MutualInformationEstimator):
         return Estimate.of(terms)
 
     def estimate_discrete(self, x: Samples, labels: Samples) -> Estimate:
-        """Mutual information of a continuous and a discrete variable.
+        """Estimates the mutual information of a continuous and a discrete variable.
 
         Args:
             x: (N, d).
@@ -311,7 +311,7 @@ def _check_duplicates(name: str, nearest: Tensor, needed: Tensor) -> None:
     zeros = int((needed == 0).sum())
     if zeros:
         raise ValueError(
-            f"`{name}` has {zeros} samples at distance 0 from the neighbour that measures their"
+            f"`{name}` has {zeros} samples at distance 0 from the neighbor that measures their"
             " density; use `estimate_discrete` with a discrete variable as `labels`, drop repeated"
             " rows, and give rounded values a `jitter` of about their step"
         )
@@ -322,7 +322,7 @@ def _warn_of_duplicates(name: str, count: int) -> None:
     if count:
         warnings.warn(
             f"`{name}` has {count} samples that repeat others, which biases distances to"
-            " neighbours; use `estimate_discrete` with a discrete variable as `labels`, and"
+            " neighbors; use `estimate_discrete` with a discrete variable as `labels`, and"
             " `jitter` separates the rest",
             stacklevel=4,
         )
