@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
+import multiprocessing
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from captum_mi.estimators import (
     KSG,
+    KernelDensity,
     KozachenkoLeonenko,
     MutualInformationEstimator,
     WeightedKozachenkoLeonenko,
@@ -35,7 +36,7 @@ ENOUGH = 2.0  # seconds after which a run is not repeated
 RHO = 0.8
 
 
-class Row(NamedTuple):
+class Timing(NamedTuple):
     """Median seconds of an estimate and of the same queries alone; None was skipped as too slow."""
 
     estimator: str
@@ -55,11 +56,11 @@ class Memory(NamedTuple):
 
 def main(
     sizes: Sequence[int] = SIZES, dims: Sequence[int] = DIMS, patience: float = PATIENCE
-) -> list[Row]:
+) -> list[Timing]:
     """Times every estimator on normals of ``dim`` columns, half of them X and half Y.
 
-    Against it stand the queries alone on samples ready for them, by SciPy's trees with all cores
-    as anyone would call them (the limit), and by scikit-learn with all cores where it has them.
+    It is compared with the queries alone, by SciPy's trees on all cores (the limit), and by
+    scikit-learn, on all cores where it uses them.
 
     Args:
         sizes: numbers of samples, ascending.
@@ -73,7 +74,7 @@ def main(
     }
     for estimator, _ in contests.values():  # imports and threads
         estimator.estimate(*_normals(100, 1))
-    rows = []
+    timings = []
     for dim in tqdm(dims, desc="dimensions", leave=False):
         for name, (estimator, neighbors) in contests.items():
             histories: list[list[tuple[int, float]]] = [[], [], []]
@@ -84,48 +85,49 @@ def main(
                     _within(patience, run, n_samples, history)
                     for run, history in zip(contenders, histories, strict=True)
                 ]
-                rows.append(Row(name, n_samples, dim, *seconds))
-    return rows
+                timings.append(Timing(name, n_samples, dim, *seconds))
+    return timings
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows as text; a ratio below 1 means faster than that contender."""
+def table(timings: Sequence[Timing]) -> str:
+    """Returns the timings as text; a ratio below 1 means faster than that contender."""
     lines = [
         "estimator        N   d    ours s   trees s  sklearn s  ours/trees  ours/sklearn",
     ]
-    for row in rows:
-        times = [_text(value, ".3f") for value in row[3:]]
-        ratios = [_text(_ratio(row.ours, other), ".2f") for other in (row.trees, row.scikit_learn)]
+    for timing in timings:
+        times = [_text(value, ".3f") for value in timing[3:]]
+        others = timing.trees, timing.scikit_learn
+        ratios = [_text(_ratio(timing.ours, other), ".2f") for other in others]
         lines.append(
-            f"{row.estimator:9} {row.n_samples:7} {row.dim:3}  {times[0]:>8}  {times[1]:>8}"
-            f"  {times[2]:>9}  {ratios[0]:>10}  {ratios[1]:>12}"
+            f"{timing.estimator:9} {timing.n_samples:7} {timing.dim:3}  {times[0]:>8}"
+            f"  {times[1]:>8}  {times[2]:>9}  {ratios[0]:>10}  {ratios[1]:>12}"
         )
-    if any(None in row for row in rows):
+    if any(None in timing for timing in timings):
         lines.append("-: skipped, for it might have taken too long")
     return "\n".join(lines)
 
 
 def kernel_density_memory(
-    n_samples: int = 20_000, dim: int = 8, bandwidth: str | float = "ml"
+    n_samples: int = 20_000, dim: int = 8, bandwidth: Literal["ml", "lse"] | float = "ml"
 ) -> Memory:
-    """Peak memory of a process that estimates with :class:`KernelDensity` and does nothing else.
+    """Measures the peak memory of a new process that estimates with :class:`KernelDensity`.
 
     Args:
         n_samples: N.
         dim: columns of X and Y together.
         bandwidth: ``"ml"``, ``"lse"`` or a number.
     """
-    code = (
-        "from captum_mi.benchmarks.mi_speed import _normals, _peak\n"
-        "from captum_mi.estimators import KernelDensity\n"
-        f"x, y = _normals({n_samples}, {dim // 2})\n"
-        "print(_peak())\n"
-        f"KernelDensity({bandwidth!r}).estimate(x, y)\n"
-        "print(_peak())\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    before, after = map(float, run.stdout.split())
-    return Memory(before, after)
+    spawn = multiprocessing.get_context("spawn")  # a fork would start with this process's peak
+    with ProcessPoolExecutor(1, mp_context=spawn) as process:
+        return process.submit(_estimate_here, n_samples, dim, bandwidth).result()
+
+
+def _estimate_here(n_samples: int, dim: int, bandwidth: Literal["ml", "lse"] | float) -> Memory:
+    """Estimates in this process, and returns its peak memory before and after."""
+    x, y = _normals(n_samples, dim // 2)
+    before = _peak()
+    KernelDensity(bandwidth).estimate(x, y)
+    return Memory(before, _peak())
 
 
 def _contenders(
@@ -182,7 +184,7 @@ def _within(
     n_samples: int,
     history: list[tuple[int, float]],
 ) -> float | None:
-    """Times a run unless its history, which it joins, promises too long a wait."""
+    """Times a run, and notes it in its history, unless the history tells that it may take long."""
     if _expected(n_samples, history) > patience:
         history.append((n_samples, math.inf))
         return None
@@ -196,7 +198,7 @@ def _within(
 
 
 def _expected(n_samples: int, history: Sequence[tuple[int, float]]) -> float:
-    """Seconds if they grow with the square of N, as those of a tree do at worst."""
+    """Returns the seconds if they grow with the square of N, as those of a tree do at worst."""
     if not history:
         return 0.0
     before, seconds = history[-1]
@@ -212,7 +214,7 @@ def _text(value: float | None, form: str) -> str:
 
 
 def _peak() -> float:
-    """Peak resident memory of this process in MB."""
+    """Returns the peak resident memory of this process in MB."""
     import resource
 
     # Not ru_maxrss, which a process started by a larger one inherits.
