@@ -1,15 +1,13 @@
-"""Pairs of image and text: every layout of captions, class folders, scenes."""
+"""Pairs of image and text: every layout of captions, class folders."""
 
 import json
-import pickle
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from captum_mi.datasets import Pair, Scenes, captioned_images, class_folders, scene_pairs
+from captum_mi.datasets import captioned_images, class_folders
 
 RED, BLUE = (214, 39, 40), (40, 80, 210)
 
@@ -25,91 +23,6 @@ def read(tmp_path, content, name="captions.txt", folder=None):
     file = tmp_path / name
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     return [(pair.name, pair.text) for pair in captioned_images(folder or tmp_path, file)]
-
-
-def test_scenes_are_pairs():
-    pairs = scene_pairs(5, seed=3)
-    scene = Scenes(5, seed=3, objects=2)[4]
-    pair = pairs[-1]
-    assert len(pairs) == 5
-    assert (pair.name, pair.text) == ("scene-3-4", scene.texts[0])
-    assert np.array_equal(np.asarray(pair.load()), scene.image)
-    assert np.array_equal(pair.named, scene.masks[0])
-    assert np.array_equal(pair.other, scene.masks[1])
-    assert pair == pairs[4]
-    assert pair == pickle.loads(pickle.dumps(pair))
-    assert [p.name for p in pairs[1:4:2]] == ["scene-3-1", "scene-3-3"]
-    assert [p.name for p in pairs] == [f"scene-3-{i}" for i in range(5)]
-    with pytest.raises(IndexError):
-        pairs[5]
-    with pytest.raises(ValueError, match="`length` must be at least 1, got 0"):
-        scene_pairs(0)
-
-
-def test_scenes_are_drawn_when_asked_for(monkeypatch):
-    drawn = []
-    draw = Scenes.__getitem__
-    monkeypatch.setattr(Scenes, "__getitem__", lambda s, i: drawn.append(i) or draw(s, i))
-    assert scene_pairs(10**6)[10:][7].name == "scene-0-17"
-    assert drawn == [17]
-
-
-def test_load_turns_to_rgb_and_upright(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # taken with the camera turned: to be shown a quarter clockwise
-    picture(tmp_path / "turned.jpg", size=(40, 20), exif=exif)
-    picture(tmp_path / "grey.png", mode="L", colour=7)
-    read(tmp_path, "image,caption\nturned.jpg,a wall\ngrey.png,fog\n")
-    turned, grey = captioned_images(tmp_path, tmp_path / "captions.txt")
-    assert turned.load().size == (20, 40)
-    assert grey.load().mode == "RGB"
-    assert grey.load().getpixel((0, 0)) == (7, 7, 7)
-    assert turned.named is None
-    assert turned.other is None
-
-
-@pytest.mark.parametrize(("suffix", "order"), [("png", "<u2"), ("tif", "<u2"), ("tif", ">u2")])
-def test_gray_values_of_16_bits_keep_their_shades(tmp_path, suffix, order):
-    shades = np.array([[0, 256, 32768], [40000, 65278, 65535]], dtype=order)
-    Image.frombytes("I;16B" if order[0] == ">" else "I;16", (3, 2), shades.tobytes()).save(
-        tmp_path / f"1.{suffix}"
-    )
-    expected = [[0, 1, 128], [156, 254, 255]]
-    for source in (tmp_path / f"1.{suffix}", Image.open(tmp_path / f"1.{suffix}")):
-        found = np.asarray(Pair("1", "a wall", source).load())
-        assert found.shape == (2, 3, 3)
-        assert (found == np.array(expected)[..., None]).all()
-
-
-@pytest.mark.parametrize("mode", ["I", "F"])
-def test_gray_values_of_an_unknown_range_are_refused(tmp_path, mode):
-    picture(tmp_path / "1.tif", mode=mode, colour=7)
-    with pytest.raises(ValueError, match=rf"1.tif' cannot .*gray values of mode '{mode}' have no"):
-        Pair("1", "a wall", tmp_path / "1.tif").load()
-
-
-def test_load_names_what_it_cannot_read(tmp_path):
-    picture(tmp_path / "cut.png", size=(99, 99))
-    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:60])
-    (tmp_path / "note.jpg").write_text("no image")
-    (tmp_path / "folder.jpg").mkdir()
-    read(tmp_path, "image,caption\ncut.png,a\nnote.jpg,b\nfolder.jpg,c\naway.jpg,d\nmute.jpg,\n")
-    pairs = captioned_images(tmp_path, tmp_path / "captions.txt")
-    for pair in pairs[:3]:
-        file = re.escape(str(tmp_path / pair.name))
-        with pytest.raises(ValueError, match=f"'{file}' cannot be read as an image"):
-            pair.load()
-    with pytest.raises(ValueError, match=r"there is no image '.*away.jpg'; give the path"):
-        pairs[3].load()
-    with pytest.raises(ValueError, match=r"image 'mute.jpg' has no caption"):
-        pairs[4].load()
-
-
-def test_an_image_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
-    picture(tmp_path / "huge.png", size=(30, 30))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(ValueError, match=r"huge.png' cannot be read as an image .*pixels"):
-        Pair("huge", "a wall", tmp_path / "huge.png").load()
 
 
 TABLES = {

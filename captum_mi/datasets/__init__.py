@@ -1,6 +1,6 @@
 """Data whose truth is known, and pairs of images and texts."""
 
-from captum_mi.datasets.captions import Pair, captioned_images, class_folders, scene_pairs
+from captum_mi.datasets.captions import captioned_images, class_folders
 from captum_mi.datasets.known_mi import (
     CorrelatedNormals,
     CorrelatedStudent,
@@ -16,6 +16,7 @@ from captum_mi.datasets.known_mi_images import (
     KnownImages,
     Rectangles,
 )
+from captum_mi.datasets.pairs import Pair, read_image, scene_pairs
 from captum_mi.datasets.scenes import Scene, Scenes, single_object_texts
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "captioned_images",
     "class_folders",
     "gaussian_information",
+    "read_image",
     "scene_pairs",
     "single_object_texts",
 ]

@@ -1,4 +1,4 @@
-"""Pairs of an image and a text: scenes with masks, captioned photographs, class folders."""
+"""Pairs of an image and a text from captioned photographs and class folders."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-import numpy as np
-from PIL import Image, ImageOps
-
-from captum_mi.datasets.scenes import Scenes
+from captum_mi.datasets.pairs import Pair
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
-
-    from numpy.typing import NDArray
 
     Row = tuple[str, str]
 
@@ -32,126 +26,6 @@ DELIMITERS = {",": "comma", "\t": "tab", "|": "bar", ";": "semicolon"}
 QUOTED = (",", ";")
 
 _FLICKR_TOKEN = re.compile(r"(?P<image>[^\t]+)#\d+\t(?P<caption>.*)")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """An image and the text that goes with it; the image is read when it is asked for.
-
-    Attributes:
-        name: stable id: the file's path in its folder, or the seed and number of a scene.
-        text: the caption; empty if there is none, and then ``load`` fails.
-        source: the image, or the file that holds it.
-        named: (height, width) bool, the pixels of the object that the text names; None where that
-            is not known, as in photographs.
-        other: the same of the remaining objects.
-        problem: why the pair is of no use, if that is known before its image is opened.
-
-    Example:
-        >>> pair = scene_pairs(3)[0]
-        >>> pair.load().size, pair.named.shape
-        ((64, 64), (64, 64))
-    """
-
-    name: str
-    text: str
-    source: Path | Image.Image = field(repr=False)
-    named: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
-    other: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
-    problem: str | None = None
-
-    def load(self) -> Image.Image:
-        """Reads the image, in RGB and turned as its EXIF orientation says.
-
-        Raises:
-            ValueError: naming the file, if it is absent, is no image, or has no usable caption.
-        """
-        if self.problem is not None:
-            raise ValueError(self.problem)
-        if not self.text:
-            raise ValueError(f"image {self.name!r} has no caption")
-        if isinstance(self.source, Image.Image):
-            return _as_rgb(self.source)
-        return read_image(self.source)
-
-
-def read_image(path: str | Path) -> Image.Image:
-    """Reads an image file, in RGB and turned as its EXIF orientation says.
-
-    Raises:
-        ValueError: naming the file, if it is absent, cannot be read as an image, or has gray values
-            of 32 bits, whose range is not known.
-    """
-    try:
-        with Image.open(path) as opened:
-            return _as_rgb(ImageOps.exif_transpose(opened))
-    except FileNotFoundError:
-        raise ValueError(
-            f"there is no image {str(path)!r}; give the path of an image file"
-        ) from None
-    except Exception as error:  # damaged files fail in as many ways as there are decoders
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{str(path)!r} cannot be read as an image ({reason})") from error
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    """The image in RGB; Pillow itself would clip gray values of more than 8 bits to white."""
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(
-            f"gray values of mode {image.mode!r} have no known range; save the image with 8 bits"
-        )
-    return image.convert("RGB")
-
-
-class _ScenePairs(Sequence[Pair]):
-    """Two-object scenes as pairs, each drawn when it is asked for."""
-
-    def __init__(self, scenes: Scenes, indices: range) -> None:
-        self.scenes = scenes
-        self.indices = indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @overload
-    def __getitem__(self, index: int) -> Pair: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Pair]: ...
-    def __getitem__(self, index: int | slice) -> Pair | Sequence[Pair]:
-        if isinstance(index, slice):
-            return _ScenePairs(self.scenes, self.indices[index])
-        number = self.indices[index]
-        scene = self.scenes[number]
-        named, other = scene.masks
-        return Pair(
-            name=f"scene-{self.scenes.seed}-{number}",
-            text=scene.texts[0],
-            source=Image.fromarray(scene.image),
-            named=named,
-            other=other,
-        )
-
-
-def scene_pairs(length: int, seed: int = 0) -> Sequence[Pair]:
-    """Returns two-object scenes, each with the text of its first object.
-
-    Scenes are drawn when they are asked for, every time anew and the same.
-
-    Args:
-        length: number of pairs.
-        seed: seed of the whole set.
-
-    Raises:
-        ValueError: if ``length`` is not positive.
-
-    Example:
-        >>> scene_pairs(200)[8].text == Scenes(200, objects=2)[8].texts[0]
-        True
-    """
-    scenes = Scenes(length, seed=seed, objects=2)
-    return _ScenePairs(scenes, range(length))
 
 
 def captioned_images(folder: str | Path, captions: str | Path | None = None) -> list[Pair]:
@@ -245,9 +119,10 @@ def class_folders(
 
     Example:
         >>> from tempfile import TemporaryDirectory
+        >>> from PIL import Image
         >>> with TemporaryDirectory() as folder:
         ...     Path(folder, "tabby_cat").mkdir()
-        ...     scene_pairs(1)[0].load().save(Path(folder, "tabby_cat", "1.png"))
+        ...     Image.new("RGB", (4, 3)).save(Path(folder, "tabby_cat", "1.png"))
         ...     class_folders(folder)
         [Pair(name='tabby_cat/1.png', text='a photo of a tabby cat', problem=None)]
     """
