@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -235,7 +236,7 @@ def test_what_cannot_be_read_is_skipped_and_counted(tmp_path, capsys):
     (tmp_path / "b.png").write_text("no image")
     rows = ["image,caption", "a.png,a red circle", "b.png,a blue square", "c.png," + "a " * 40]
     (tmp_path / "captions.csv").write_text("\n".join(rows))
-    arguments = ["--images", str(tmp_path), "--captions", str(tmp_path / "captions.csv")]
+    arguments = ["--data", str(tmp_path / "captions.csv")]
     for _ in range(2):
         run(tmp_path / "out", *arguments)
         captured = capsys.readouterr()
@@ -252,7 +253,7 @@ def test_what_cannot_be_read_is_skipped_and_counted(tmp_path, capsys):
 def test_what_can_be_read_later_is_done_then(tmp_path, capsys):
     (tmp_path / "captions.csv").write_text("image,caption\na.png,a red circle\nb.png,a heart\n")
     scene_pairs(1)[0].load().save(tmp_path / "a.png")
-    arguments = ["--images", str(tmp_path), "--captions", str(tmp_path / "captions.csv")]
+    arguments = ["--data", str(tmp_path / "captions.csv")]
     run(tmp_path / "out", *arguments)
     assert "1 pairs, 1 skipped" in capsys.readouterr().out
     scene_pairs(2)[1].load().save(tmp_path / "b.png")
@@ -262,7 +263,7 @@ def test_what_can_be_read_later_is_done_then(tmp_path, capsys):
 
 def test_nothing_to_read_is_an_error(tmp_path, capsys):
     (tmp_path / "captions.csv").write_text("image,caption\na.png,a red circle\n")
-    arguments = ["--images", str(tmp_path), "--captions", str(tmp_path / "captions.csv")]
+    arguments = ["--data", str(tmp_path / "captions.csv")]
     assert main(["evaluate", *QUICK, *arguments, "--out", str(tmp_path / "out")]) == 2
     assert "no pair could be read, the first for: there is no image" in capsys.readouterr().err
 
@@ -313,14 +314,34 @@ def test_a_method_that_fails_is_reported_and_counted(embedded, tmp_path):
     assert "broken  failed on all 2 pairs" in table([good, bad])
 
 
-def test_classes_become_prompts(tmp_path):
+def test_classes_become_prompts(tmp_path, capsys):
     for name in ("red_circle", "blue_square"):
         (tmp_path / "data" / name).mkdir(parents=True)
         scene_pairs(1)[0].load().save(tmp_path / "data" / name / "0.png")
-    arguments = ["--classes", str(tmp_path / "data"), "--template", "a {}", "--samples", "2"]
+    arguments = ["--data", str(tmp_path / "data"), "--template", "a {}", "--samples", "2"]
     run(tmp_path / "out", *arguments)
+    out = capsys.readouterr().out
+    assert "data --template 'a {}' (first text: 'a blue square'): 2 pairs, 0 skipped" in out
     kept = [one for one in read_records(tmp_path / "out") if "text" in one]
     assert {one["text"] for one in kept} == {"a blue square"}
+
+
+def test_scenes_need_no_library_of_data_sets(tmp_path):
+    code = (
+        "import sys; import captum_mi, captum_mi.datasets; from captum_mi.cli import main;"
+        "assert main(['evaluate', '--methods', 'random', '--samples', '1', '--out', 'a']) == 0;"
+        "assert 'datasets' not in sys.modules; sys.modules['datasets'] = None;"
+        "sys.exit(main(['evaluate', '--data', 'x', '--out', 'a']))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "captum-mi evaluate: `--data` is read by Hugging Face datasets: pip install"
+        ' "captum_mi[data]"'
+    )
 
 
 @pytest.mark.parametrize(
@@ -381,20 +402,23 @@ def test_more_steps_bring_the_map_nearer_to_its_limit(embedded):
         (["--sweep", "n_steps", "1"], "`--sweep` n_steps must be at least 2 for nib, got 1"),
         (["--hidden-state", "9"], r"`--hidden-state N,M \(image, text\)` must be 0 to 6, .* image"),
         (["--hidden-state", "5"], r"`--hidden-state N,M .* must be 0 to 4, .* in the text tower"),
-        (["--captions", "x.csv"], "`--captions` needs `--images FOLDER`"),
-        (["--class-names", "x.txt"], "`--class-names` needs `--classes FOLDER`"),
-        (["--images", "a", "--classes", "b"], "`--images` and `--classes` exclude each other"),
-        (["--images", "nowhere"], "`--images` must be an existing folder, got 'nowhere'"),
-        (["--classes", "nowhere"], "`--classes` must be an existing folder, got 'nowhere'"),
-        (["--classes", "one-class", "--template", "a"], "`--template` must contain {}.*got 'a'"),
-        (["--classes", "no-class"], "`--classes` must hold one folder of images per class"),
-        (["--images", "no-class"], "`--images` 'no-class' has no image .* in `--captions`"),
-        (["--images", "no-class", "--captions", "x"], "`--captions` 'x' is not a file"),
+        (["--text-column", "x"], "`--text-column` needs `--data`"),
+        (["--class-names", "x.txt"], "`--class-names` needs `--data`"),
         (
-            ["--images", "no-class", "--captions", "out.csv"],
-            "`--captions` 'out.csv' names the image .* in `--images`",
+            ["--data", "away"],
+            "`--data` 'away' is no file or folder, and not found on the hub: Couldn't reach",
         ),
-        (["--classes", "one-class", "--class-names", "x"], "`--class-names` 'x' is not a file"),
+        (["--data", "no-class"], "`--data` '.*no-class' cannot be read: "),
+        (["--data", "one-class"], "`--data` '.*one-class' cannot be read: its images have"),
+        (["--data", "out.csv"], "`--data` names the image .*, outside its folder"),
+        (["--data", "out.csv", "--split", "x"], "`--split` is 'x', but `--data` has no splits"),
+        (["--data", "out.csv", "--image-column", "x"], r"`--image-column` must .* got 'x'"),
+        (
+            ["--data", "out.csv", "--image-folder", "x"],
+            "`--image-folder` must be a folder, got 'x'",
+        ),
+        (["--data", "out.csv", "--template", "a"], "`--template` must hold {}.*got 'a'"),
+        (["--data", "out.csv", "--class-names", "x"], "`--class-names` is for classes"),
         (["--sweep", "magic"], "`--sweep` must be one of 'n_steps', 'layer', 'beta', got 'magic'"),
         (["--sweep", "beta", "x"], "`--sweep` takes numbers, got 'x'"),
         (["--sweep", "n_steps", "2.5"], "`--sweep` n_steps takes whole numbers, got 2.5"),

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError as error:
             say(f"{error.strerror}: {error.filename!r}" if error.filename else error)
             return 2
-        except (TypeError, ValueError) as error:
+        except (ImportError, TypeError, ValueError) as error:
             say(error)
             return 2
         except KeyboardInterrupt:

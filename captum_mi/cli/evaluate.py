@@ -38,29 +38,34 @@ EXAMPLES = """\
 examples:
   captum-mi evaluate
       every method on 200 scenes that the package draws, with the embedded CLIP
-  captum-mi evaluate --images Flickr8k/Images --captions Flickr8k/captions.txt --samples 1000 \\
+  captum-mi evaluate --data Flickr8k/captions.txt --image-folder Flickr8k/Images --samples 1000 \\
       --model openai/clip-vit-base-patch32 --hidden-state 9 --out flickr8k
-  captum-mi evaluate --classes tiny-imagenet-200/train --class-names tiny-imagenet-200/words.txt
+  captum-mi evaluate --data tiny-imagenet-200/train --class-names tiny-imagenet-200/words.txt
+  captum-mi evaluate --data jxie/flickr8k --split test --text-column caption_0
   captum-mi evaluate --sweep n_steps 3 5 8 10 13 15 18 20 --out steps
   captum-mi evaluate --sweep beta --methods m2ib --samples 50 --out beta
   accelerate launch --multi_gpu --num_processes 4 -m captum_mi evaluate --out many
       four processes, on GPUs or, without any, on CPUs; on many machines as accelerate says
 
-layouts of --captions (found out by reading the file):
-  Flickr8k             captions.txt with the header "image,caption", or Flickr8k.token.txt
-  Conceptual Captions  lines "caption<TAB>address", each image in the folder by its file name; or no
-                       file: img2dataset's folder, every image beside its .txt or .json
-  any                  CSV or TSV with a header, JSON (list, mapping, COCO), JSON lines
+what --data reads (pip install "captum_mi[data]"):
+  a folder    images with metadata.csv or .jsonl (file_name, text), one folder for each class, or
+              0000.txt beside 0000.jpg (img2dataset); Parquet; webdataset tars
+  a table     of images' paths and captions: CSV, TSV, JSON, JSON lines, Parquet; COCO's captions,
+              Flickr8k.token.txt, Conceptual Captions' "caption<TAB>address"
+  a name      of a data set on the Hugging Face hub
 Of several captions of an image the first counts. A run that was killed goes on when the same
 command is given again.
 """
 FLAGS = MODEL_FLAGS | {
-    "captions": "--captions",
     "class_names": "--class-names",
-    "folder": "--images",
+    "data": "--data",
+    "image_column": "--image-column",
+    "image_folder": "--image-folder",
     "methods": "--methods",
+    "split": "--split",
     "sweep": "--sweep",
     "template": "--template",
+    "text_column": "--text-column",
     "texts": "the caption",
 }
 
@@ -68,25 +73,36 @@ FLAGS = MODEL_FLAGS | {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     data = parser.add_argument_group("data (default: scenes)")
-    data.add_argument("--images", metavar="FOLDER", help="a folder of images with captions")
     data.add_argument(
-        "--captions",
-        metavar="FILE",
-        help="the captions of --images (default: a .txt or .json beside each image)",
+        "--data", metavar="PLACE", help="a folder, a file, or a name on the Hugging Face hub"
     )
     data.add_argument(
-        "--classes", metavar="FOLDER", help="a folder with one folder of images per class"
+        "--split", metavar="NAME", help="its split; of a folder of images, one of its folders"
     )
     data.add_argument(
-        "--class-names",
-        metavar="FILE",
-        help="lines 'folder<TAB>name' for --classes (default: the folders' own names)",
+        "--image-column",
+        metavar="NAME",
+        help="column of the images or of their paths (default: found by its type or name)",
+    )
+    data.add_argument(
+        "--text-column",
+        metavar="NAME",
+        help="column of the captions or classes (default: found by its name or type)",
+    )
+    data.add_argument(
+        "--image-folder",
+        metavar="FOLDER",
+        help="where a table's paths start (default: the folder of the table)",
     )
     data.add_argument(
         "--template",
         metavar="TEXT",
-        default="a photo of a {}",
-        help="text for an image of --classes, {} the class (default: 'a photo of a {}')",
+        help="the text, {} the class or caption (default: 'a photo of a {}' for a class)",
+    )
+    data.add_argument(
+        "--class-names",
+        metavar="FILE",
+        help="lines 'class<TAB>name' (default: the classes themselves)",
     )
     data.add_argument(
         "--samples",
@@ -244,26 +260,19 @@ def _report(
 
 def _pairs(options: argparse.Namespace) -> tuple[Sequence[Any], str]:
     """Returns the pairs to evaluate on, evenly spread, and what they are."""
-    from captum_mi.datasets import captioned_images, class_folders, scene_pairs
     from captum_mi.evaluation.pointing import SEED
+    from captum_mi.datasets import captioned_images, scene_pairs
 
-    if options.images and options.classes:
-        raise ValueError("`--images` and `--classes` exclude each other; give one of them")
-    for name, needed in {"captions": "images", "class_names": "classes"}.items():
-        if getattr(options, name) and not getattr(options, needed):
-            raise ValueError(f"`--{name.replace('_', '-')}` needs `--{needed} FOLDER`")
-    if options.images:
-        pairs = captioned_images(options.images, options.captions)
-        source = f"{options.images} with {options.captions or 'captions beside the images'}"
-    elif options.classes:
-        options.flags = options.flags | {"folder": "--classes"}
-        pairs = class_folders(options.classes, options.template, class_names=options.class_names)
-        source = f"{options.classes}, {options.template!r}"
-    else:
+    names = ("split", "image_column", "text_column", "image_folder", "template", "class_names")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.data is None:
+        if given:
+            raise ValueError(f"`{FLAGS[next(iter(given))]}` needs `--data`")
         return scene_pairs(options.samples, SEED), "scenes of two objects, one named"
+    pairs = captioned_images(options.data, samples=options.samples, **given)
     warn_of_embedded(options)
-    count = min(options.samples, len(pairs))
-    return [pairs[i * len(pairs) // count] for i in range(count)], source
+    flags = "".join(f" {FLAGS[name]} {value!r}" for name, value in given.items())
+    return pairs, f"{options.data}{flags} (first text: {pairs[0].text!r})"
 
 
 def _number(value: str) -> float:

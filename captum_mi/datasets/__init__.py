@@ -1,6 +1,6 @@
 """Data whose truth is known, and pairs of images and texts."""
 
-from captum_mi.datasets.captions import captioned_images, class_folders
+from captum_mi.datasets.captions import captioned_images
 from captum_mi.datasets.known_mi import (
     CorrelatedNormals,
     CorrelatedStudent,
@@ -34,7 +34,6 @@ __all__ = [
     "Scene",
     "Scenes",
     "captioned_images",
-    "class_folders",
     "gaussian_information",
     "read_image",
     "scene_pairs",
