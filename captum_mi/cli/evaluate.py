@@ -260,8 +260,8 @@ def _report(
 
 def _pairs(options: argparse.Namespace) -> tuple[Sequence[Any], str]:
     """Returns the pairs to evaluate on, evenly spread, and what they are."""
-    from captum_mi.evaluation.pointing import SEED
     from captum_mi.datasets import captioned_images, scene_pairs
+    from captum_mi.evaluation.pointing import SEED
 
     names = ("split", "image_column", "text_column", "image_folder", "template", "class_names")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
