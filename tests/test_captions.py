@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import re
 import sys
@@ -375,9 +376,25 @@ def test_a_data_set_of_paths_and_classes(tmp_path):
     assert pairs[0].load().getpixel((0, 0)) == BLUE
     with pytest.raises(ValueError, match=r"row 2 names no image"):
         pairs[2].load()
+    several = data.rename_column("kind", "a").add_column("b", [0, 1, 1], feature=labels)
+    with pytest.raises(ValueError, match=r"`text_column` .* \('image', 'a', 'b'\), got None"):
+        captioned_images(several)
+    assert texts(several, text_column="b")[1] == ("away.png (row 1)", "a photo of a dog")
     data = data.cast_column("kind", datasets.Value("int64"))
     with pytest.raises(ValueError, match=r"`text_column` .* \('image', 'kind'\), got None"):
         captioned_images(data)
+
+
+def test_classes_that_no_image_has_need_no_name(tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text("n1\tgoldfish\n")
+    data = datasets.Dataset.from_dict(
+        {"image": ["1.png", "2.png"], "label": [1, -1]},
+        features=datasets.Features(
+            {"image": datasets.Image(), "label": datasets.ClassLabel(names=["n0", "n1"])}
+        ),
+    )
+    assert [text for _, text in texts(data, class_names=words)] == ["a photo of a goldfish", ""]
 
 
 def test_images_are_decoded_by_load_alone(tmp_path):
@@ -503,13 +520,25 @@ def test_bad_arguments(tmp_path):
         captioned_images(tmp_path / "empty")
 
 
-def test_the_library_speaks_again_afterwards(tmp_path):
-    level = datasets.logging.get_verbosity()
-    assert not datasets.utils.are_progress_bars_disabled()
-    with pytest.raises(ValueError, match="cannot be read"):
-        read(tmp_path, "", "a.csv")
-    assert datasets.logging.get_verbosity() == level
-    assert not datasets.utils.are_progress_bars_disabled()
+def test_the_library_is_silent_and_speaks_again_afterwards(tmp_path):
+    said = []
+    handler = logging.Handler()
+    handler.emit = said.append
+    logger, level = logging.getLogger("datasets"), datasets.logging.get_verbosity()
+    logger.addHandler(handler)
+    datasets.logging.set_verbosity_info()
+    try:
+        picture(tmp_path / "1.png")
+        (tmp_path / "metadata.csv").write_text("file_name,text\n1.png,a\n")
+        assert texts(tmp_path) == [("1.png", "a")]
+        with pytest.raises(ValueError, match="cannot be read"):
+            read(tmp_path, "no parquet", "a.parquet")
+        assert said == []
+        assert datasets.logging.get_verbosity() == logging.INFO
+        assert not datasets.utils.are_progress_bars_disabled()
+    finally:
+        logger.removeHandler(handler)
+        datasets.logging.set_verbosity(level)
 
 
 def test_without_the_library_it_is_named(monkeypatch):

@@ -142,7 +142,8 @@ def _image_and_texts(options: argparse.Namespace) -> tuple[Image, list[str], str
     """Reads the image and the texts, or takes a shipped scene, its caption and its objects."""
     from PIL.Image import fromarray, registered_extensions
 
-    from captum_mi.datasets import Scenes, read_image
+    from captum_mi.datasets import Scenes
+    from captum_mi.datasets.pairs import read_image
 
     if options.image is None:
         scene = Scenes(SHIPPED_SCENE + 1, objects=2)[SHIPPED_SCENE]

@@ -16,7 +16,7 @@ from captum_mi.datasets.known_mi_images import (
     KnownImages,
     Rectangles,
 )
-from captum_mi.datasets.pairs import Pair, read_image, scene_pairs
+from captum_mi.datasets.pairs import Pair, scene_pairs
 from captum_mi.datasets.scenes import Scene, Scenes, single_object_texts
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "Scenes",
     "captioned_images",
     "gaussian_information",
-    "read_image",
     "scene_pairs",
     "single_object_texts",
 ]

@@ -167,7 +167,6 @@ def _table(path: Path) -> dict[str, list[str]]:
         dtype=str,
         keep_default_na=False,  # a caption may be "None"
         skipinitialspace=True,
-        encoding="utf-8-sig",
         quoting=csv.QUOTE_NONE if names or sign == "|" else csv.QUOTE_MINIMAL,
     )
     if not isinstance(table.index, pd.RangeIndex):
