@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -51,7 +52,7 @@ class RecordWriter:
         self._file.close()
 
 
-def check_settings(folder: Path, settings: dict[str, Any]) -> None:
+def check_settings(folder: Path, settings: Mapping[str, object]) -> None:
     """Raises ValueError if the folder holds a run with other settings."""
     path = folder / "settings.json"
     if not path.exists():
@@ -70,7 +71,7 @@ def check_settings(folder: Path, settings: dict[str, Any]) -> None:
             )
 
 
-def write_settings(folder: Path, settings: dict[str, Any]) -> None:
+def write_settings(folder: Path, settings: Mapping[str, object]) -> None:
     """Writes the settings of a run, whole or not at all."""
     partial = folder / f"settings.json.{os.getpid()}"
     partial.write_text(json.dumps(settings, indent=1) + "\n")

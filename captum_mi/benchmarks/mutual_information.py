@@ -118,8 +118,7 @@ def autoencoder_against_pca(folder: Path, *, quick: bool = False) -> list[Point]
     """Makes figure 6: PCA against the autoencoder, by the weighted estimator.
 
     On 2-D Gaussians (a), rectangles (b) and anti-PCA vectors (c), where PCA fails;
-    ``figure6.csv``, ``figure6.png``. Arguments and
-    result as for :func:`gaussian_images`.
+    ``figure6.csv`` and ``figure6.png``. Arguments and result as for :func:`gaussian_images`.
     """
     weighted = {"WKL": ON_CODES["WKL"]}
     points = [
@@ -135,7 +134,7 @@ def uncompressed(folder: Path, *, quick: bool = False) -> list[MeanSquare]:
 
     Raw 4x4 and 8x8 images are estimated without whitening, and without the weighted estimator,
     which has no weights in so many dimensions; from 1,500 samples also in the full run, for kernels
-    in 128 dimensions take long. KSG, which the paper leaves out, subtracts no entropies. Writes
+    in 128 dimensions are slow. KSG, which the paper leaves out, subtracts no entropies. Writes
     ``table2.csv`` and ``table2.png``.
 
     Args:

@@ -128,9 +128,10 @@ class PCA(Compressor):
 class Compressed(MutualInformationEstimator):
     r"""Another estimator's estimate between codes of X and of Y.
 
-    It estimates :math:`I(E_x(X); E_y(Y))`, never more than I(X; Y), and equal to it if the codes
-    lose nothing that matters. A compressor that is fitted already is used as it is. One that is not
-    is fitted on the samples of each estimate, on a copy: the compressor given stays unfitted.
+    It estimates :math:`I(E_x(X); E_y(Y))`, never more than I(X; Y), and equal to it if each code
+    keeps all that its variable tells about the other. A compressor that is fitted already is used
+    as it is. One that is not is fitted on the samples of each estimate, on a copy: the compressor
+    given stays unfitted.
 
     Args:
         estimator: estimates between the codes.

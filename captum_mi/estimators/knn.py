@@ -257,12 +257,7 @@ class KSG(MutualInformationEstimator):
         self.jitter = check_jitter(jitter)
 
     def estimate(self, x: Samples, y: Samples) -> Estimate:
-        """Estimates the mutual information of two continuous variables.
-
-        Args:
-            x: (N, d_x).
-            y: (N, d_y), row i drawn together with row i of ``x``.
-        """
+        """Estimates the mutual information of two continuous variables, by Kraskov et al."""
         first, second = as_paired_samples(x, y)
         check_least("x", first, self.k + 1, self)
         joint = self._scaled(torch.cat([first, second], dim=1))
@@ -282,12 +277,7 @@ class KSG(MutualInformationEstimator):
         return Estimate.of(terms)
 
     def estimate_discrete(self, x: Samples, labels: Samples) -> Estimate:
-        """Estimates the mutual information of a continuous and a discrete variable.
-
-        Args:
-            x: (N, d).
-            labels: (N,), integers or strings, entry i drawn together with row i of ``x``.
-        """
+        """Estimates the mutual information of a continuous and a discrete variable, by Ross."""
         samples = self._scaled(as_samples("x", x))
         radius = samples.new_empty(len(samples))
         shares = samples.new_empty(len(samples))
