@@ -1,9 +1,11 @@
 """The benchmark of the estimators: points, files and figures, with as little work as possible."""
 
 import csv
+import re
 
 import pytest
 
+from captum_mi.benchmarks import __main__ as command
 from captum_mi.benchmarks import mutual_information
 from captum_mi.benchmarks.mutual_information import Effort, root_mean_squares
 from captum_mi.estimators import Autoencoder, KozachenkoLeonenko
@@ -58,3 +60,24 @@ def test_a_compressor_is_trained_once():
     first = mutual_information._autoencoder(*arguments)
     assert isinstance(first, Autoencoder)
     assert mutual_information._autoencoder(*arguments) is first
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("name", "title", "line", "estimators"),
+    [
+        ("figure6", "root mean squared error, nats,", "anti-PCA PCA", ["WKL"]),
+        ("table2", "mean squared error, square nats,", "4 raw", ["KL", "KSG", "KDE", "KDE"]),
+    ],
+)
+def test_the_command_prints_a_line_for_each_code(
+    name, title, line, estimators, tmp_path, capsys, monkeypatch
+):
+    arguments = ["mi", "--quick", "--only", name, "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["benchmarks", *arguments])
+    command.main()
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    assert first == f"{name}: {title} over the known informations"
+    (found,) = (one.strip() for one in lines if one.strip().startswith(f"{line} "))
+    assert re.findall(r"([A-Z]+)(?: ML| LSE)? [\d.e+]+", found[len(line) :]) == estimators
+    assert last == f"  wrote {tmp_path / name}.csv and {tmp_path / name}.png"

@@ -5,6 +5,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import AutoProcessor, CLIPModel
 
+from captum_mi._training import minimize
 from captum_mi.datasets import Scenes
 from captum_mi.models.tiny_clip import training
 from captum_mi.models.tiny_clip.training import (
@@ -53,19 +54,31 @@ def loader(scenes):
     return DataLoader(Scenes(scenes, seed=1), 4, collate_fn=collate)
 
 
-def test_every_batch_is_a_step_and_the_loss_falls(untrained, monkeypatch):
-    losses = []
+def test_every_batch_is_a_step_of_one_cycle_and_the_loss_falls(untrained, monkeypatch):
+    losses, rates = [], []
 
     def noted(scores, true_pairs):
         losses.append(contrastive_loss(scores, true_pairs))
         return losses[-1]
 
+    def watched(loss, module, optimizer, steps, **options):
+        def step_loss(step):
+            rates.append(optimizer.param_groups[0]["lr"])
+            return loss(step)
+
+        return minimize(step_loss, module, optimizer, steps, **options)
+
     monkeypatch.setattr(training, "contrastive_loss", noted)
+    monkeypatch.setattr(training, "minimize", watched)
     model, processor = untrained
     batches = loader(8)
     fit(model, processor, [batch for batch in batches for _ in range(11)])
     assert len(losses) == 22
     assert losses[10] < losses[0] - 0.05
+    assert rates[0] == pytest.approx(6e-4 / 25)
+    assert max(rates) == pytest.approx(6e-4, rel=0.02)
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    assert rates[-1] < 6e-6
 
 
 def test_gradients_are_clipped_and_the_logit_scale_stays_below_100(untrained, monkeypatch):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Samples: TypeAlias = ArrayLike | Tensor
 
 
-NOISE_SEED = 1_894_375_621  # of jitter; one that samples were drawn with would give them back
+NOISE_SEED = 1_894_375_621  # of jitter; unlike any that samples may have been drawn with
 FEW = 0.1  # distinct values of a column, or repetitions of one, as a share of the samples
 
 
@@ -173,7 +173,7 @@ def jittered(samples: Tensor, scale: float) -> Tensor:
 
 
 def warn_if_tied(name: str, samples: Tensor, scale: float) -> None:
-    """Warns of ties that ruin entropies, in whole samples or in a column, and are not mended.
+    """Warns of ties, in whole samples or in a column, that spoil entropies despite the jitter.
 
     A jitter far below the values' step breaks them, but entropies fall by its logarithm.
     """
