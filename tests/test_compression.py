@@ -7,8 +7,15 @@ import pytest
 import torch
 from sklearn import decomposition
 
+from captum_mi._training import minimize, split
 from captum_mi.datasets import AntiPCA, CorrelatedNormals, DiscreteLabels, GaussianBumps
-from captum_mi.estimators import PCA, Autoencoder, Compressed, KozachenkoLeonenko
+from captum_mi.estimators import (
+    PCA,
+    Autoencoder,
+    Compressed,
+    KozachenkoLeonenko,
+    autoencoder,
+)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +128,40 @@ def test_autoencoder_stops_early():
     assert steps[-1] < 3000
     best = int(np.argmin(errors))
     assert steps[-1] - steps[best] == 2 * (3000 // 24)
+
+
+def test_the_learning_rate_rises_for_a_tenth_and_falls_to_zero(monkeypatch):
+    rates = []
+
+    def watched(loss, network, optimizer, steps, **options):
+        def step_loss(step):
+            rates.append(optimizer.param_groups[0]["lr"])
+            return loss(step)
+
+        return minimize(step_loss, network, optimizer, steps, **options)
+
+    monkeypatch.setattr(autoencoder, "minimize", watched)
+    Autoencoder(2, steps=100, learning_rate=0.02).fit(torch.randn(30, 4))
+    assert rates[:5] == pytest.approx([0.002 * step for step in range(1, 6)])
+    assert rates[50] == pytest.approx(0.01)
+    assert 8 < int(np.argmax(rates)) < 12
+    assert rates[-1] < 1e-5
+
+
+def test_the_error_is_that_of_samples_held_out(monkeypatch):
+    drawn = []
+
+    def noted(*arguments):
+        drawn.append(split(*arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(autoencoder, "split", noted)
+    x = torch.randn(95, 4, generator=torch.Generator().manual_seed(0)).double()
+    trained = Autoencoder(2, steps=60).fit(x)
+    held_out = x[drawn[0][1]]
+    assert len(held_out) == 10
+    errors = (trained.reconstruct(held_out) - held_out).abs() / (x.amax(0) - x.amin(0))
+    assert min(error for _, error in trained.history) == pytest.approx(errors.mean().item())
 
 
 def test_saved_weights_give_the_same_codes(bumps, trained, tmp_path):
