@@ -22,8 +22,9 @@ from captum_mi.maps import (
     token_scores,
 )
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
-from captum_mi.models.towers import Tower, hidden_states, token_embedding
+from captum_mi.models.towers import Tower, token_embedding
 from captum_mi.models.towers import hidden_state as layer_of_hidden_state
+from captum_mi.models.towers import hidden_states as checked_hidden_states
 
 if TYPE_CHECKING:
     from captum_mi._protocols import Image, Processor
@@ -73,12 +74,13 @@ class ImageExplanation:
     """Explanations of one image with several texts.
 
     Attributes:
-        layers: hidden states that were explained, in the image and in the text tower.
+        hidden_states: those asked for, in the image and in the text tower; explained by methods
+            whose place they are.
         pixels: (H, W, 3) in [0, 1], the image as the model saw it, resized and cropped.
         pairs: one explanation per text.
     """
 
-    layers: tuple[int, int]
+    hidden_states: tuple[int, int]
     pixels: Tensor
     pairs: tuple[PairExplanation, ...]
 
@@ -90,7 +92,7 @@ def explain_pairs(
     texts: Sequence[str],
     *,
     method: str = "nib",
-    layers: tuple[int | None, int | None] = (None, None),
+    hidden_states: tuple[int | None, int | None] = (None, None),
     n_steps: int = 10,
     show_progress: bool = False,
 ) -> ImageExplanation:
@@ -104,7 +106,7 @@ def explain_pairs(
         image: the image, in any form that the processor takes.
         texts: the texts.
         method: a name in ``METHODS``.
-        layers: hidden states to explain in the image and in the text tower, see
+        hidden_states: those to explain in the image and in the text tower, see
             ``models.towers.hidden_state``.
         n_steps: steps of a method that has steps.
         show_progress: show the progress of a method that can tell it.
@@ -124,7 +126,7 @@ def explain_pairs(
     known = METHODS[check_choice("method", method, METHODS)]
     steps = known.taken(n_steps=check_positive("n_steps", n_steps))
     to_texts = ImageTextSimilarity(model, processor, texts)
-    image_state, text_state = hidden_states(model, layers)
+    image_state, text_state = checked_hidden_states(model, hidden_states)
     device = next(model.parameters()).device
     pixels = processor.image_processor(images=[image], return_tensors="pt")["pixel_values"]
     pixels = pixels.to(device)
@@ -154,7 +156,7 @@ def explain_pairs(
     heats = image_map(in_image, size, model=model)[:, 0].cpu()
     pairs = zip(texts, cosines, _patches(in_image, heats, model), heats, scores, strict=True)
     return ImageExplanation(
-        layers=(image_state, text_state),
+        hidden_states=(image_state, text_state),
         pixels=image_seen(pixels, processor),
         pairs=tuple(PairExplanation(*pair) for pair in pairs),
     )
@@ -286,23 +288,6 @@ def _attribute(
     return call_attribute(
         known.explaining(layer), similarity, inputs, offered=offered, options=options
     )
-
-
-PLACES = {
-    method.name: method.place.value
-    for method in METHODS.values()
-    if method.place is not Place.HIDDEN_STATES
-}
-
-
-def place(method: str, layers: tuple[int, int]) -> str:
-    """Says in words what a method explains, given the hidden states in the image and text tower."""
-    return METHODS[method].place.words(layers)
-
-
-def takes_steps(method: str) -> bool:
-    """Whether a method has a number of steps."""
-    return METHODS[method].takes("n_steps")
 
 
 def _patches(attribution: Tensor, heats: Tensor, model: nn.Module) -> Tensor:

@@ -60,7 +60,9 @@ def test_an_image_and_texts(scene_file, tmp_path, embedded, capsys):
     numbers = json.loads(out.with_suffix(".json").read_text())
     assert numbers["hidden_states"] == {"image": 4, "text": 2}
     with Image.open(scene_file) as image:
-        expected = explain_pairs(*embedded, image.convert("RGB"), texts, layers=(4, 2), n_steps=4)
+        expected = explain_pairs(
+            *embedded, image.convert("RGB"), texts, hidden_states=(4, 2), n_steps=4
+        )
     for written, pair in zip(numbers["explanations"], expected.pairs, strict=True):
         assert written["text"] == pair.text
         assert written["cosine"] == pytest.approx(pair.cosine, abs=1e-5)

@@ -26,8 +26,8 @@ from captum_mi.datasets import Pair, scene_pairs
 from captum_mi.evaluation.controls import CONTROLS
 from captum_mi.evaluation.method_row import MethodRow
 from captum_mi.evaluation.passes import count_passes
-from captum_mi.evaluation.published import headline, published
-from captum_mi.evaluation.report import advantage, comparisons, summarise, sweep_plot, table
+from captum_mi.evaluation.published import headline, published, published_text_confidence
+from captum_mi.evaluation.report import advantage, comparisons, summarize, sweep_plot, table
 from captum_mi.evaluation.rows import sweep_rows, table_rows
 from captum_mi.evaluation.run import Evaluation, evaluate
 from captum_mi.explanation import attribute_image, attribute_text
@@ -127,8 +127,8 @@ def test_the_published_text_score_is_another(embedded):
     model, processor = embedded
     row = MethodRow("nib", "nib", (3, 1), {"n_steps": 4})
     records = []
-    for compat in (None, "nib"):
-        evaluation = Evaluation(model, processor, compat=compat)
+    for text_confidence in (None, published_text_confidence):
+        evaluation = Evaluation(model, processor, text_confidence=text_confidence)
         records.append(evaluation.run(row, evaluation.read(scene_pairs(1)[0])))
     assert records[0]["image_drop"] == records[1]["image_drop"]
     assert records[0]["text_drop"] != pytest.approx(records[1]["text_drop"])
@@ -282,7 +282,7 @@ def test_one_word_has_no_text_score(embedded, tmp_path):
     rows = table_rows(["random"], (3, 1))
     record = evaluation.run(rows[0], sample) | {"row": "random", "index": 0}
     assert "text_drop" not in record
-    (line,) = summarise([record], rows)
+    (line,) = summarize([record], rows)
     assert np.isnan(line["text_drop"])
     assert "nan" in table([line])
 
@@ -307,7 +307,7 @@ def test_a_method_that_fails_is_reported_and_counted(embedded, tmp_path):
     records = evaluate(
         evaluation, scene_pairs(2), [*rows, broken], tmp_path, settings={}, report=told.append
     )
-    good, bad = summarise(records, [*rows, broken])
+    good, bad = summarize(records, [*rows, broken])
     assert (good["pairs"], good["failed"]) == (2, 0)
     assert (bad["pairs"], bad["failed"]) == (0, 2)
     assert len(told) == 2
@@ -350,8 +350,8 @@ def test_scenes_need_no_library_of_data_sets(tmp_path):
         (["n_steps", "2", "3"], ["nib n_steps=2", "nib n_steps=3"]),
         (["beta", "0.1", "0.9", "--methods", "m2ib"], ["m2ib beta=0.1", "m2ib beta=0.9"]),
         (
-            ["layer", "--methods", "nib", "gradcam"],
-            [f"{method} layer={i}" for method in ("nib", "gradcam") for i in range(5)],
+            ["hidden_state", "--methods", "nib", "gradcam"],
+            [f"{method} hidden_state={i}" for method in ("nib", "gradcam") for i in range(5)],
         ),
     ],
 )
@@ -359,7 +359,9 @@ def test_sweeps(sweep, rows, tmp_path, capsys):
     command = ["evaluate", "--steps", "2", "--samples", "2", "--out", str(tmp_path / "out")]
     assert main([*command, "--sweep", *sweep]) == 0
     told = capsys.readouterr().err
-    assert told.count("encoder.layers.3' (CLIPEncoderLayer) carries") == (sweep[0] == "layer")
+    assert told.count("encoder.layers.3' (CLIPEncoderLayer) carries") == (
+        sweep[0] == "hidden_state"
+    )
     lines = lines_of(tmp_path / "out" / f"{sweep[0]}.csv")
     assert [line["row"] for line in lines] == rows
     with Image.open(tmp_path / "out" / f"{sweep[0]}.png") as plot:
@@ -398,7 +400,10 @@ def test_more_steps_bring_the_map_nearer_to_its_limit(embedded):
         (["--steps", "-1"], "`--steps` must be at least 1, got -1"),
         (["--steps", "1"], "`--steps` must be at least 2 for nib, got 1"),
         (["--steps", "1", "--methods", "ig", "inverted"], "at least 2 for inverted, got 1"),
-        (["--steps", "1", "--sweep", "layer", "2"], "`--steps` must be at least 2 for nib, got 1"),
+        (
+            ["--steps", "1", "--sweep", "hidden_state", "2"],
+            "`--steps` must be at least 2 for nib, got 1",
+        ),
         (["--sweep", "n_steps", "1"], "`--sweep` n_steps must be at least 2 for nib, got 1"),
         (["--hidden-state", "9"], r"`--hidden-state N,M \(image, text\)` must be 0 to 6, .* image"),
         (["--hidden-state", "5"], r"`--hidden-state N,M .* must be 0 to 4, .* in the text tower"),
@@ -419,7 +424,10 @@ def test_more_steps_bring_the_map_nearer_to_its_limit(embedded):
         ),
         (["--data", "out.csv", "--template", "a"], "`--template` must hold {}.*got 'a'"),
         (["--data", "out.csv", "--class-names", "x"], "`--class-names` is for classes"),
-        (["--sweep", "magic"], "`--sweep` must be one of 'n_steps', 'layer', 'beta', got 'magic'"),
+        (
+            ["--sweep", "magic"],
+            "`--sweep` must be one of 'n_steps', 'hidden_state', 'beta', got 'magic'",
+        ),
         (["--sweep", "beta", "x"], "`--sweep` takes numbers, got 'x'"),
         (["--sweep", "n_steps", "2.5"], "`--sweep` n_steps takes whole numbers, got 2.5"),
         (["--sweep", "n_steps", "inf"], "`--sweep` n_steps takes finite values, .* got inf"),
@@ -427,8 +435,11 @@ def test_more_steps_bring_the_map_nearer_to_its_limit(embedded):
         (["--examples", "-1"], "`--examples` must not be negative, got -1"),
         (["--sweep", "beta", "0"], "`--sweep` beta takes positive values, got 0"),
         (["--sweep", "beta", "--methods", "nib"], "`--methods`: nib has no beta to sweep"),
-        (["--sweep", "layer", "5"], "`--sweep` layer takes 0 to 4, the hidden states .* got 5"),
-        (["--sweep", "layer", "-1"], "`--sweep` layer takes 0 to 4, .* got -1"),
+        (
+            ["--sweep", "hidden_state", "5"],
+            "`--sweep` hidden_state takes 0 to 4, .* got 5",
+        ),
+        (["--sweep", "hidden_state", "-1"], "`--sweep` hidden_state takes 0 to 4, .* got -1"),
         (["--out", "out.csv"], "`--out` must be a folder, 'out.csv' is a file"),
         (["--out", "out.csv/deep"], "`--out` cannot be written: '.*out.csv' is no folder"),
     ],
@@ -455,7 +466,7 @@ def test_sweeps_default_to_the_papers_values(embedded):
     assert values == [3, 5, 8, 10, 13, 15, 18, 20]
     assert {row.method for row in rows} == {"nib"}
     assert len(sweep_rows("beta", [], [], model, (3, 1))[0]) == 18
-    assert [row.hidden_states for row in sweep_rows("layer", [], [], model, (3, 1))[0]] == [
+    assert [row.hidden_states for row in sweep_rows("hidden_state", [], [], model, (3, 1))[0]] == [
         (i, i) for i in range(5)
     ]
 
@@ -483,7 +494,7 @@ def test_few_pairs_are_not_compared(pairs, shown):
         " standard errors of the pairs' differences)"
     )
     assert comparisons(records, rows) == ([line] if shown else [])
-    printed = table(summarise(records, rows))
+    printed = table(summarize(records, rows))
     cell = f"{np.mean(drops[0]):6.2f} ± {sem(drops[0]):4.2f}"
     assert (cell in printed) == shown
     assert ("too few for standard errors" in printed) == (not shown)

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captum_mi._checks import check_choice, check_positive
+from captum_mi._checks import check_positive
 from captum_mi.cli._options import (
     MODEL_FLAGS,
     add_model_flags,
@@ -139,9 +139,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar=("SETTING", "VALUE"),
         help=(
-            "instead of the table, run --methods once for each VALUE of n_steps (--steps), layer"
-            " (--hidden-state) or beta (m2ib's weight of the nats); without VALUEs for those of the"
-            " NIB paper"
+            "instead of the table, run --methods once for each VALUE of n_steps (--steps),"
+            " hidden_state (--hidden-state) or beta (m2ib's weight of the nats); without VALUEs for"
+            " those of the NIB paper"
         ),
     )
     parser.add_argument(
@@ -166,15 +166,15 @@ def run(options: argparse.Namespace) -> None:
     from captum_mi.evaluation import report
     from captum_mi.evaluation.controls import CONTROLS
     from captum_mi.evaluation.processes import Processes
-    from captum_mi.evaluation.rows import sweep_rows, table_rows
+    from captum_mi.evaluation.published import published_text_confidence
+    from captum_mi.evaluation.rows import check_methods, sweep_rows, table_rows
     from captum_mi.evaluation.run import Evaluation, evaluate
     from captum_mi.models import load_clip
     from captum_mi.models.towers import hidden_states
 
     for name in ("samples", "steps", "masks"):
         check_positive(f"--{name}", getattr(options, name))
-    for method in options.methods or ():
-        check_choice("--methods", method, (*METHODS, *CONTROLS))
+    check_methods(options.methods or [])
     if options.examples < 0:
         raise ValueError(f"`--examples` must not be negative, got {options.examples}")
     if options.out.exists() and not options.out.is_dir():
@@ -205,10 +205,11 @@ def run(options: argparse.Namespace) -> None:
         "examples": options.examples,
         "version": version("captum_mi"),
     }
+    text_confidence = published_text_confidence if options.compat == "nib" else None
     processes = Processes()
     try:
         records = evaluate(
-            Evaluation(model.to(processes.device), processor, compat=options.compat),
+            Evaluation(model.to(processes.device), processor, text_confidence=text_confidence),
             pairs,
             rows,
             options.out,
@@ -220,7 +221,7 @@ def run(options: argparse.Namespace) -> None:
         if all("row" not in record for record in records):
             raise ValueError(f"no pair could be read, the first for: {records[0]['error']}")
         if processes.first:
-            lines = report.summarise(records, rows)
+            lines = report.summarize(records, rows)
             _report(options.out, lines, records, rows, settings, setting, values)
     finally:
         processes.close()

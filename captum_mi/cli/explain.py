@@ -38,9 +38,6 @@ place of their own, whatever --hidden-state says; the JSON names it.
 """
 FLAGS = MODEL_FLAGS | {"texts": "TEXT"}
 
-UNITS = {"nib": "cosine", "mfaba": "cosine", "fastig": "cosine", "rise": "cosine", "m2ib": "nats"}
-"""What a method's numbers are: signed parts of the cosine; nats, which are never negative; those
-of the others are never negative either, and have no unit."""
 EXTREMES = {
     "cosine": ("most for it", "most against it"),
     "nats": ("most nats", "fewest nats"),
@@ -83,19 +80,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Explains an image, writes the picture and the numbers, prints the table."""
-    from captum_mi.attr import METHODS
-    from captum_mi.evaluation.rows import check_steps
+    from captum_mi.attr.methods import METHODS, Place
 
-    check_choice("--method", options.method, METHODS)
-    check_positive("--steps", options.steps)
-    check_steps("`--steps`", options.steps, options.method)
+    method = METHODS[check_choice("--method", options.method, METHODS)]
+    method.check_steps(check_positive("--steps", options.steps), "`--steps`")
     base = options.out.with_suffix("") if options.out.suffix in (".png", ".json") else options.out
     picture, numbers = Path(f"{base}.png"), Path(f"{base}.json")
     for path in (picture, numbers):
         check_out(path)
     image, texts, source = _image_and_texts(options)
 
-    from captum_mi.explanation import PLACES, explain_pairs, place, takes_steps
+    from captum_mi.explanation import explain_pairs
     from captum_mi.models import load_clip
 
     model, processor = load_clip(options.model)
@@ -104,27 +99,26 @@ def run(options: argparse.Namespace) -> None:
         processor,
         image,
         texts,
-        method=options.method,
-        layers=options.hidden_state,
+        method=method.name,
+        hidden_states=options.hidden_state,
         n_steps=options.steps,
         show_progress=True,
     )
-    unit = UNITS.get(options.method)
     settings = {
         "image": source,
         "model": options.model or "embedded",
-        "method": options.method,
-        "unit": unit,
-        "explained": place(options.method, result.layers),
+        "method": method.name,
+        "unit": method.unit,
+        "explained": method.place.words(result.hidden_states),
     }
-    if takes_steps(options.method):
+    if method.takes("n_steps"):
         settings["steps"] = options.steps
-    if options.method not in PLACES:
-        settings["hidden_states"] = dict(zip(("image", "text"), result.layers, strict=True))
+    if method.place is Place.HIDDEN_STATES:
+        settings["hidden_states"] = dict(zip(("image", "text"), result.hidden_states, strict=True))
     base.parent.mkdir(parents=True, exist_ok=True)
     steps = f", {options.steps} steps" if "steps" in settings else ""
     caption = (
-        f"{COLORS[unit]}; method {options.method}{steps}, {settings['explained']}, model"
+        f"{COLORS[method.unit]}; method {method.name}{steps}, {settings['explained']}, model"
         f" {settings['model']}"
     )
     _draw(result, caption).savefig(picture, dpi=100)
@@ -134,7 +128,7 @@ def run(options: argparse.Namespace) -> None:
         "explanations": [pair.as_dict() for pair in result.pairs],
     }
     numbers.write_text(json.dumps(written, indent=1) + "\n")
-    print(_table(result, unit))
+    print(_table(result, method.unit))
     print(f"\nwrote {picture} and {numbers}")
 
 

@@ -26,7 +26,7 @@ LEAST_PAIRS = 30
 Line = dict[str, Any]
 
 
-def summarise(records: Sequence[Record], rows: Sequence[Row]) -> list[Line]:
+def summarize(records: Sequence[Record], rows: Sequence[Row]) -> list[Line]:
     """Averages the records of each row.
 
     Returns:

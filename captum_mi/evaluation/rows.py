@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 BETAS = (*(i / 100 for i in range(1, 10)), *(i / 10 for i in range(1, 10)))
 SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
     "n_steps": ("nib", (3, 5, 8, 10, 13, 15, 18, 20)),
-    "layer": ("nib", ()),
+    "hidden_state": ("nib", ()),
     "beta": ("m2ib", BETAS),
 }
-"""The NIB paper's ablations, Tables 3 to 7: setting -> method and values (none: every layer)."""
+"""The NIB paper's ablations, Tables 3 to 7: setting -> method and values; none means all."""
 
 
 class Row(Protocol):
@@ -49,11 +49,6 @@ def check_methods(methods: Sequence[str]) -> None:
         check_choice("methods", method, (*METHODS, *CONTROLS))
         if methods.count(method) > 1:
             raise ValueError(f"`methods` names {method!r} twice")
-
-
-def check_steps(named: str, n_steps: int, method: str) -> None:
-    """Raises ValueError if a method cannot do with so few steps."""
-    METHODS[method].check_steps(n_steps, named)
 
 
 def table_rows(
@@ -98,8 +93,8 @@ def sweep_rows(
 
     Args:
         name: a setting in ``SWEEPS``.
-        values: its values; none are those of the NIB paper, for "layer" every hidden state that
-            both towers have.
+        values: its values; none are those of the NIB paper, for "hidden_state" every one
+            that both towers have.
         methods: methods that take the setting; none is the paper's.
         model: the image-text model.
         hidden_states: hidden states to explain, in the image and in the text tower.
@@ -114,7 +109,7 @@ def sweep_rows(
     _check_options(options)
     default_method, default_values = SWEEPS[name]
     depth = min(len(blocks(model, "image")), len(blocks(model, "text")))
-    if name == "layer":
+    if name == "hidden_state":
         default_values = tuple(range(depth + 1))
     chosen = list(values or default_values)
     for value in chosen:
@@ -125,13 +120,13 @@ def sweep_rows(
     for method in methods or [default_method]:
         known = METHODS.get(method)
         takes = known is not None and (
-            known.place is Place.HIDDEN_STATES if name == "layer" else known.takes(name)
+            known.place is Place.HIDDEN_STATES if name == "hidden_state" else known.takes(name)
         )
         if known is None or not takes:
             raise ValueError(f"`methods`: {method} has no {name} to sweep")
         for value in chosen:
             at, settings = hidden_states, options
-            if name == "layer":
+            if name == "hidden_state":
                 at = int(value), int(value)
             else:
                 settings = options | {name: value if name == "beta" else int(value)}
@@ -146,11 +141,10 @@ def _check_value(name: str, value: float, depth: int) -> None:
     """Raises ValueError if a setting cannot have the value."""
     if name != "beta" and value != int(value):
         raise ValueError(f"`sweep` {name} takes whole numbers, got {value:g}")
-    if name == "layer":
+    if name == "hidden_state":
         if not 0 <= value <= depth:
             raise ValueError(
-                f"`sweep` layer takes 0 to {depth}, the hidden states that both towers have, got"
-                f" {value:g}"
+                f"`sweep` hidden_state takes 0 to {depth}, which both towers have, got {value:g}"
             )
     elif not value > 0:
         raise ValueError(f"`sweep` {name} takes positive values, got {value:g}")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,6 @@ from captum_mi._records import (
 from captum_mi.evaluation.passes import count_passes
 from captum_mi.evaluation.pointing import judge
 from captum_mi.evaluation.processes import Processes
-from captum_mi.evaluation.published import published_text_confidence
 from captum_mi.evaluation.samples import Sample, read_sample
 from captum_mi.maps import image_seen, min_max, patch_size
 from captum_mi.metrics.confidence import Confidence, confidence
@@ -42,7 +41,8 @@ class Evaluation:
     Args:
         model: the image-text model.
         processor: its processor.
-        compat: "nib" scores texts as the NIB paper's code does, see ``PublishedEmbeddedText``.
+        text_confidence: scores a text before and after masking its words, such as
+            ``published_text_confidence``; by default :func:`mask_words`.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Evaluation:
         model: nn.Module,
         processor: Processor,
         *,
-        compat: Literal["nib"] | None = None,
+        text_confidence: Callable[[Sample, Tensor], Confidence] | None = None,
     ) -> None:
         """Stores the model."""
         self.model = model
         self.processor = processor
-        self.text_confidence = text_confidence if compat is None else published_text_confidence
+        self.text_confidence = text_confidence or mask_words
 
     def read(self, pair: Pair) -> Sample:
         """Reads, tokenizes and embeds a pair, see :func:`read_sample`."""
@@ -110,7 +110,7 @@ class Evaluation:
         return record
 
 
-def text_confidence(sample: Sample, scores: Tensor) -> Confidence:
+def mask_words(sample: Sample, scores: Tensor) -> Confidence:
     """Scores a sample's text before and after masking its words.
 
     Args:
