@@ -10,7 +10,7 @@ from captum_mi.attr import METHODS
 from captum_mi.benchmarks import mi_speed, mutual_information, speed
 from captum_mi.benchmarks.pointing import pointing
 from captum_mi.models import load_clip
-from captum_mi.models.towers import default_hidden_state
+from captum_mi.models.towers import hidden_states
 
 FIGURES = {
     "figure3": mutual_information.gaussian_images,
@@ -28,7 +28,7 @@ def main() -> None:
     points.add_argument("--scenes", type=int, default=200, help="how many (default: 200)")
     points.add_argument("--steps", type=int, default=10, help="steps of a method (default: 10)")
     points.add_argument(
-        "--hidden-state", type=int, help="which to explain (default: three blocks remain)"
+        "--hidden-state", type=int, help="of the image's tower (default: three blocks remain)"
     )
     points.add_argument(
         "--methods",
@@ -63,42 +63,38 @@ def main() -> None:
 
 def _pointing(options: argparse.Namespace) -> None:
     model, processor = load_clip()
-    state = options.hidden_state
-    if state is None:
-        state = default_hidden_state(model, "image")
+    hidden_state, _ = hidden_states(model, (options.hidden_state, None))
     print(f"{options.scenes} two-object scenes, each object named once")
     print("pointing: the patch of the maximum touches the object; exact: the maximum is on it")
     print("method    pointing  wrong object  exact  mass inside  other object negative")
     for method in options.methods:
-        row = pointing(
+        means = pointing(
             model,
             processor,
             method,
-            hidden_state=state,
+            hidden_state=hidden_state,
             scenes=options.scenes,
             **METHODS[method].taken(n_steps=options.steps),
         )
-        _print_row(method, row)
-
-
-def _print_row(name: str, row: dict[str, float]) -> None:
-    figures = f"{row['hit']:8.3f}  {row['wrong']:12.3f}  {row['exact']:5.3f}"
-    print(f"{name:8}  {figures}  {row['mass_inside']:11.3f}  {row['other_negative']:21.3f}")
+        print(
+            f"{method:8}  {means['hit']:8.3f}  {means['wrong']:12.3f}  {means['exact']:5.3f}"
+            f"  {means['mass_inside']:11.3f}  {means['other_negative']:21.3f}"
+        )
 
 
 def _speed(options: argparse.Namespace) -> None:
     print("CLIP of ViT-B/32 size, random weights, 10 steps; medians of alternating runs")
     print("difference: the largest, as a share of the largest value of the map")
     print("method  against                                    theirs s  ours s  ratio  difference")
-    rows = {
+    benchmarks = {
         "nib     LayerIntegratedGradients, hidden state 9": speed.narrowing_ib,
         "m2ib    the published loop, both towers, block 9": speed.multimodal_ib,
     }
-    for name, benchmark in rows.items():
-        row = benchmark(runs=options.runs)
+    for name, benchmark in benchmarks.items():
+        found = benchmark(runs=options.runs)
         print(
-            f"{name}  {row.reference:9.3f}  {row.ours:6.3f}  {row.ratio:5.2f}"
-            f"  {row.difference:10.1e}",
+            f"{name}  {found.reference:9.3f}  {found.ours:6.3f}  {found.ratio:5.2f}"
+            f"  {found.difference:10.1e}",
             flush=True,
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -44,7 +43,7 @@ def count_passes(model: nn.Module) -> Iterator[Passes]:
     def count_back(gradient: Tensor) -> None:
         passes.backward += len(gradient)
 
-    def count(output: Any) -> None:  # noqa: ANN401
+    def count(output: object) -> None:
         first = next(nested.tensors(output))
         passes.forward += len(first)
         if first.requires_grad:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+T = TypeVar("T")
 
 
 class Processes:
@@ -21,7 +26,7 @@ class Processes:
         """Joins the other processes, if there are any."""
         self.index, self.count = 0, 1
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._state: Any = None
+        self._state: PartialState | None = None
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             from accelerate import PartialState
 
@@ -31,7 +36,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that reports."""
+        """True in the process that reports."""
         return self.index == 0
 
     def wait(self) -> None:
@@ -39,13 +44,13 @@ class Processes:
         if self._state is not None:
             self._state.wait_for_everyone()
 
-    def gather(self, items: list[Any]) -> list[Any]:
+    def gather(self, items: list[T]) -> list[T]:
         """Returns the items of all processes, in every process."""
         if self._state is None:
             return items
         from accelerate.utils import gather_object
 
-        gathered: list[Any] = gather_object(items)
+        gathered: list[T] = gather_object(items)
         return gathered
 
     def agree(self, problem: str | None) -> None:
@@ -55,6 +60,6 @@ class Processes:
             raise ValueError(problems[0])
 
     def close(self) -> None:
-        """Parts from the other processes."""
+        """Ends the connection to the other processes."""
         if self._state is not None:
             self._state.destroy_process_group()

@@ -74,7 +74,7 @@ def advantage(
 
 
 def table(lines: Sequence[Line]) -> str:
-    """Lays the lines out for a terminal, scores with their standard errors if pairs are enough."""
+    """Returns the lines as text, scores with their standard errors if pairs are enough."""
     pointed = any("hit" in line for line in lines)
     width = max(len("method"), *(len(line["row"]) for line in lines))
     heads = ["image drop", "image increase", "text drop", "text increase"]
@@ -108,7 +108,7 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def comparisons(records: Sequence[Record], rows: Sequence[Row]) -> list[str]:
-    """Says how nib's image drop compares with the controls' and m2ib's, if pairs are enough."""
+    """Returns sentences on nib's image drop against the controls' and m2ib's, if pairs suffice."""
     names = {row.name for row in rows}
     said = []
     for other in ("random", "patches", "inverted", "m2ib"):
