@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
 from captum.attr import IntegratedGradients
@@ -96,17 +96,29 @@ class InvertedRow:
         return -self.row.token_scores(sample)
 
 
-Control: TypeAlias = CaptumRow | NoiseRow | InvertedRow
-Settings: TypeAlias = Mapping[str, Any]
+@dataclass(frozen=True)
+class Control:
+    """A row to compare with.
 
-CONTROLS: dict[str, Callable[[str, tuple[int, int], Settings], Control]] = {
-    "ig": lambda name, *_: CaptumRow(name),
-    "random": lambda name, *_: NoiseRow(name, on_patches=False),
-    "patches": lambda name, *_: NoiseRow(name, on_patches=True),
-    "inverted": lambda name, *settings: InvertedRow(MethodRow.among(name, "nib", *settings)),
+    Attributes:
+        words: what it is.
+        row: makes the row of its name, the hidden states to explain and a table's options.
+    """
+
+    words: str
+    row: Callable[[str, tuple[int, int], Mapping[str, Any]], CaptumRow | NoiseRow | InvertedRow]
+
+
+CONTROLS: dict[str, Control] = {
+    "ig": Control("Captum's IntegratedGradients", lambda name, *_: CaptumRow(name)),
+    "random": Control("noise on pixels", lambda name, *_: NoiseRow(name, on_patches=False)),
+    "patches": Control("noise on patches", lambda name, *_: NoiseRow(name, on_patches=True)),
+    "inverted": Control(
+        "nib with its sign turned",
+        lambda name, *settings: InvertedRow(MethodRow.among(name, "nib", *settings)),
+    ),
 }
-"""To compare with: Captum's IntegratedGradients; uniform noise on each pixel; the same on each
-patch; NarrowingIB with its sign turned. A name, the hidden states and options make the row."""
+"""Name -> what the methods of a table are compared with."""
 
 
 def _generator(sample: Sample) -> torch.Generator:

@@ -74,7 +74,7 @@ def table_rows(
     check_methods(methods)
     _check_options(options)
     return [
-        CONTROLS[name](name, hidden_states, options)
+        CONTROLS[name].row(name, hidden_states, options)
         if name in CONTROLS
         else MethodRow.among(name, name, hidden_states, options)
         for name in methods
