@@ -14,7 +14,8 @@ from families import build
 from matplotlib.figure import Figure
 from PIL import Image
 
-from captum_mi.attr import METHODS, NarrowingIB
+from captum_mi.attr import METHODS, FastIG, NarrowingIB
+from captum_mi.attr.methods import Method, Place
 from captum_mi.cli import main
 from captum_mi.datasets import Scenes
 from captum_mi.estimators import COMPRESSORS, ESTIMATORS
@@ -284,10 +285,34 @@ def test_help_knows_every_name(command, names, capsys):
     assert set(names) <= set(words)
 
 
-def test_help_imports_nothing_heavy():
+def test_help_takes_the_methods_facts_from_their_table(monkeypatch, capsys):
+    layered = Method("layered", FastIG, Place.HIDDEN_STATES, "cosine", least_steps=1)
+    placed = Method("placed", FastIG, Place.ALL_BLOCKS, "nats")
+    monkeypatch.setitem(METHODS, "layered", layered)
+    monkeypatch.setitem(METHODS, "placed", placed)
+    said = {}
+    for command in ("explain", "evaluate"):
+        with pytest.raises(SystemExit, match="0"):
+            main([command, "--help"])
+        said[command] = " ".join(capsys.readouterr().out.split())
+    assert "mfaba, fastig, layered, placed (default: nib)" in said["explain"]
+    assert "fastig layered placed, and to compare with, ig (Captum's Int" in said["evaluate"]
+    for text in said.values():
+        assert "nib, m2ib, gradcam, fastig and layered explain the hidden state" in text
+        assert "steps of nib, m2ib and mfaba (default: 10)" in text
+    for words in (
+        "nib, rise, mfaba, fastig and layered say what speaks for a text",
+        "the numbers of m2ib and placed are the nats",
+        "rise, chefer, attention, mfaba and placed explain a place of their own",
+    ):
+        assert words in said["explain"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["estimate", "--help"]])
+def test_help_without_methods_imports_nothing_heavy(arguments):
     code = (
         "import sys; from captum_mi.cli import main\n"
-        "try: main(['explain', '--help'])\n"
+        f"try: main({arguments})\n"
         "finally: print(sorted({'numpy', 'pandas', 'PIL', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

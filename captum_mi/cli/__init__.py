@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs ``captum-mi``; returns the exit status: 0, 2 for bad input, 130 when stopped."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    options, rest = _parser().parse_known_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options, rest = _parser(arguments).parse_known_args(arguments)
 
     def say(message: object) -> None:
         line = " ".join(in_flags(str(message), options.flags).split())
@@ -82,7 +83,11 @@ def _take(rest: list[str], options: argparse.Namespace) -> None:
         options.texts = [*options.texts, *rest]
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Returns a parser with the arguments of the command that is asked for.
+
+    Those of the others stay out: their help names the methods, which take seconds to import.
+    """
     parser = argparse.ArgumentParser(
         prog="captum-mi",
         description="Explain representations with mutual information.",
@@ -99,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
             epilog=command.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_arguments(own)
+        if name in arguments:
+            command.add_arguments(own)
         own.set_defaults(run=command.run, flags=command.FLAGS)
     return parser

@@ -9,7 +9,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 MODEL_FLAGS = {
@@ -22,6 +22,9 @@ MODEL_FLAGS = {
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the model, of the place in it that is explained, and of the steps."""
+    from captum_mi.attr.methods import METHODS, Place
+
+    movable = [name for name, method in METHODS.items() if method.place is Place.HIDDEN_STATES]
     parser.add_argument(
         "--model",
         metavar="FOLDER|HUB_NAME",
@@ -36,9 +39,9 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         default=(None, None),
         metavar="N[,M]",
         help=(
-            "nib, m2ib, gradcam and fastig explain the hidden state after N blocks of both"
-            " encoders, or after N of the image's and M of the text's (default: three blocks before"
-            " the end of each); the others explain a place of their own"
+            f"{enumerated(movable)} explain the hidden state after N blocks of both encoders, or"
+            " after N of the image's and M of the text's (default: three blocks before the end of"
+            " each); the others explain a place of their own"
         ),
     )
     parser.add_argument(
@@ -46,8 +49,20 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=10,
         metavar="N",
-        help="steps of nib, m2ib and mfaba (default: 10)",
+        help=f"steps of {takers('n_steps')} (default: 10)",
     )
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Joins names: "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def takers(option: str) -> str:
+    """Joins the names of the methods that take an option."""
+    from captum_mi.attr.methods import METHODS
+
+    return enumerated([name for name, method in METHODS.items() if method.takes(option)])
 
 
 def in_flags(message: str, flags: Mapping[str, str]) -> str:

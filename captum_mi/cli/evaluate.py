@@ -13,7 +13,9 @@ from captum_mi.cli._options import (
     MODEL_FLAGS,
     add_model_flags,
     check_out,
+    enumerated,
     in_flags,
+    takers,
     warn_of_embedded,
 )
 
@@ -72,6 +74,10 @@ FLAGS = MODEL_FLAGS | {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
+    from captum_mi.attr.methods import METHODS
+    from captum_mi.evaluation.controls import CONTROLS
+
+    controls = [f"{name} ({control.words})" for name, control in CONTROLS.items()]
     data = parser.add_argument_group("data (default: scenes)")
     data.add_argument(
         "--data", metavar="PLACE", help="a folder, a file, or a name on the Hugging Face hub"
@@ -116,15 +122,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="METHOD",
         help=(
-            "the table's rows: nib m2ib rise gradcam chefer attention mfaba fastig, and to compare"
-            " with, ig (Captum's IntegratedGradients), random and patches (noise on pixels, on"
-            " patches), inverted (nib with its sign turned); default: all; with --sweep nib, for"
-            " beta m2ib"
+            f"the table's rows: {' '.join(METHODS)}, and to compare with, {enumerated(controls)};"
+            " default: all; with --sweep nib, for beta m2ib"
         ),
     )
     add_model_flags(parser)
     parser.add_argument(
-        "--masks", type=int, default=500, metavar="N", help="masks of rise (default: 500)"
+        "--masks",
+        type=int,
+        default=500,
+        metavar="N",
+        help=f"masks of {takers('n_masks')} (default: 500)",
     )
     parser.add_argument(
         "--compat",
@@ -162,7 +170,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Evaluates methods, writes the tables and the figure, prints the table."""
-    from captum_mi.attr import METHODS
+    from captum_mi.attr.methods import METHODS
     from captum_mi.evaluation import report
     from captum_mi.evaluation.controls import CONTROLS
     from captum_mi.evaluation.processes import Processes

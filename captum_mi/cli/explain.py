@@ -5,12 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import textwrap
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captum_mi._checks import check_choice, check_positive
-from captum_mi.cli._options import MODEL_FLAGS, add_model_flags, check_out, warn_of_embedded
+from captum_mi.cli._options import (
+    MODEL_FLAGS,
+    add_model_flags,
+    check_out,
+    enumerated,
+    warn_of_embedded,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,10 +38,6 @@ examples:
   captum-mi explain scene.png "a red circle" "a blue square"
   captum-mi explain dog.jpg "a dog on a sofa" --model openai/clip-vit-base-patch32
   captum-mi explain dog.jpg "a dog" --model ./my-clip --hidden-state 9,8 --steps 20 --out dog
-
-nib, mfaba, fastig and rise say what speaks for a text and what against it; m2ib gives the nats that
-the text needs; the others say what is relevant. rise, mfaba and the methods of attention explain a
-place of their own, whatever --hidden-state says; the JSON names it.
 """
 FLAGS = MODEL_FLAGS | {"texts": "TEXT"}
 
@@ -53,7 +56,10 @@ SHIPPED_SCENE = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's arguments."""
+    """Adds the command's arguments, and to the examples what the methods give."""
+    from captum_mi.attr.methods import METHODS
+
+    parser.epilog = f"{EXAMPLES}\n{textwrap.fill(_what_methods_give(), 100)}"
     parser.add_argument(
         "image",
         nargs="?",
@@ -66,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         default="nib",
-        help="nib, m2ib, rise, gradcam, chefer, attention, mfaba or fastig (default: nib)",
+        help=f"one of {', '.join(METHODS)} (default: nib)",
     )
     add_model_flags(parser)
     parser.add_argument(
@@ -75,6 +81,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("explanation"),
         metavar="PATH",
         help="write PATH.png and PATH.json, over what is there (default: explanation)",
+    )
+
+
+def _what_methods_give() -> str:
+    """Returns what the methods' numbers say, and which methods have a place of their own."""
+    from captum_mi.attr.methods import METHODS, Place
+
+    methods = METHODS.values()
+    signed = [method.name for method in methods if method.unit == "cosine"]
+    in_nats = [method.name for method in methods if method.unit == "nats"]
+    placed = [method.name for method in methods if method.place is not Place.HIDDEN_STATES]
+    return (
+        f"{enumerated(signed)} say what speaks for a text and what against it; the numbers of"
+        f" {enumerated(in_nats)} are the nats that the text needs; the others say what is relevant."
+        f" {enumerated(placed)} explain a place of their own, whatever --hidden-state says; the"
+        " JSON names it."
     )
 
 
