@@ -23,8 +23,8 @@ ENTROPY_ESTIMATORS = [
     KernelDensity(0.4),
     KernelDensity(),
 ]
-ESTIMATORS = [*ENTROPY_ESTIMATORS, KSG()]
-every = pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+EVERY = [*ENTROPY_ESTIMATORS, KSG()]
+every = pytest.mark.parametrize("estimator", EVERY, ids=repr)
 every_entropy = pytest.mark.parametrize("estimator", ENTROPY_ESTIMATORS, ids=repr)
 
 
@@ -61,7 +61,7 @@ def test_estimate_of_terms():
 
 @every
 def test_repr_rebuilds(estimator):
-    names = {type(each).__name__: type(each) for each in ESTIMATORS}
+    names = {type(each).__name__: type(each) for each in EVERY}
     rebuilt = eval(repr(estimator), names)
     assert type(rebuilt) is type(estimator)
     assert vars(rebuilt) == vars(estimator)
