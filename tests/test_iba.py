@@ -97,7 +97,7 @@ def as_tensor(plane):
 
 
 def bottleneck(network, samples, z, target, *, sigma, beta, n_steps, n_samples, seed):
-    """Adam's optimisation of the open bottleneck, its loss written out element by element."""
+    """Adam's optimization of the open bottleneck, its loss written out element by element."""
     mean, std, active = moments(samples)
     alive = {element: float(active[element] > 0.01) for element in elements()}
     alpha = torch.full(SHAPE, 5.0).double().requires_grad_()

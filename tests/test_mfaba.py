@@ -76,7 +76,7 @@ def test_the_published_variant_shows_no_evidence_against(model, x):
     assert found.sum() > 0
 
 
-def test_rows_of_the_gradient_step_are_normalised_alone(model, x):
+def test_rows_of_the_gradient_step_are_normalized_alone(model, x):
     together = MFABA(model, model[1]).attribute(x, target=0, step="gradient")
     for i in range(3):
         alone = MFABA(model, model[1]).attribute(x[i : i + 1], target=0, step="gradient")

@@ -76,7 +76,7 @@ def evidence():
 
 @pytest.mark.parametrize("offset", [0.0, 50.0])
 def test_linear_scorer_is_ranked_exactly(offset):
-    # The error's deviation is about sqrt(8 * 0.43 * 0.25 / 2000) = 0.02, neighbours lie 0.14 apart.
+    # The error's deviation is about sqrt(8 * 0.43 * 0.25 / 2000) = 0.02, neighbors lie 0.14 apart.
     x, contributions = torch.rand(1, 8).double() + 0.5, evidence()
     weight = contributions / x[0]
     found = RISE(lambda x: x @ weight + offset).attribute(x, n_masks=4000)
@@ -159,8 +159,8 @@ def test_formulas_on_the_masks_that_were_drawn(shape, probability):
         scores = model(torch.from_numpy(masks) * x)[:, 1].numpy()
     weighted = np.tensordot(scores, places, 1)
     published = weighted / (300 * probability)
-    centred = weighted / places.sum(0) - scores.mean()
-    for center, expected in ((False, published), (True, centred)):
+    centered = weighted / places.sum(0) - scores.mean()
+    for center, expected in ((False, published), (True, centered)):
         found = RISE(model).attribute(x, target=1, center=center, **options)
         assert np.abs(expected).max() > 1e-2
         found = found[0, 0] if len(shape) == 3 else found[0, :, 0] if len(shape) == 2 else found[0]
@@ -226,7 +226,7 @@ def test_coverage_and_shape_of_masks(shape, cells, probability):
     # Interpolation averages cells, so no place varies more than a single cell.
     error = (probability * (1 - probability) / 2000) ** 0.5
     np.testing.assert_allclose(masks.mean(0), probability, rtol=0, atol=4.5 * error)
-    # Where the map has room for a cell, neighbours share it: masks are smooth.
+    # Where the map has room for a cell, neighbors share it: masks are smooth.
     if shape[1:] == (10, 7):
         assert np.corrcoef(masks[:, 0, 4, 3], masks[:, 0, 5, 3])[0, 1] > 0.5
 

@@ -67,7 +67,7 @@ def test_densenet_with_skip_connections_over_the_layer(name):
 
 
 class UNet(nn.Module):
-    """Skip connections over the bottom, one normalisation used on both sides of it."""
+    """Skip connections over the bottom, one normalization used on both sides of it."""
 
     def __init__(self):
         super().__init__()

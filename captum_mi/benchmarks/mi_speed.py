@@ -1,4 +1,4 @@
-"""How close do the nearest-neighbour estimators come to the tree queries that they need?"""
+"""How close do the nearest-neighbor estimators come to the tree queries that they need?"""
 
 from __future__ import annotations
 
