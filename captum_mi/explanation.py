@@ -22,6 +22,7 @@ from captum_mi.maps import (
     token_scores,
 )
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
+from captum_mi.models.clip import preprocess
 from captum_mi.models.towers import Tower, token_embedding
 from captum_mi.models.towers import hidden_state as layer_of_hidden_state
 from captum_mi.models.towers import hidden_states as checked_hidden_states
@@ -127,9 +128,7 @@ def explain_pairs(
     steps = known.taken(n_steps=check_positive("n_steps", n_steps))
     to_texts = ImageTextSimilarity(model, processor, texts)
     image_state, text_state = checked_hidden_states(model, hidden_states)
-    device = next(model.parameters()).device
-    pixels = processor.image_processor(images=[image], return_tensors="pt")["pixel_values"]
-    pixels = pixels.to(device)
+    pixels = preprocess(model, processor, [image])
     size = pixels.shape[-2:]
 
     in_image = attribute_image(
@@ -145,7 +144,8 @@ def explain_pairs(
     scores = []
     for text in texts:  # one by one: padding to the longest must not matter
         encoded = {
-            name: value.to(device) for name, value in tokenize(model, processor, [text]).items()
+            name: value.to(pixels.device)
+            for name, value in tokenize(model, processor, [text]).items()
         }
         in_text = attribute_text(
             method, to_image, processor, encoded, 0, hidden_state=text_state, **steps

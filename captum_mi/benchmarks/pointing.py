@@ -14,6 +14,7 @@ from captum_mi.evaluation.pointing import SEED, Pointing, judge
 from captum_mi.explanation import attribute_image
 from captum_mi.maps import image_map, patch_size
 from captum_mi.models import ImageTextSimilarity
+from captum_mi.models.clip import preprocess
 
 if TYPE_CHECKING:
     from captum_mi._protocols import Processor
@@ -29,7 +30,7 @@ def judge_scene(
     **options: Any,
 ) -> list[Pointing]:
     """Explains the scene with the text of each of its two objects and judges both maps."""
-    pixels = processor.image_processor(images=[scene.image], return_tensors="pt")["pixel_values"]
+    pixels = preprocess(model, processor, [scene.image])
     similarity = ImageTextSimilarity(model, processor, scene.texts)
     attribution = attribute_image(
         method,

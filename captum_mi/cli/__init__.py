@@ -41,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     arguments = sys.argv[1:] if arguments is None else arguments
-    options, rest = _parser(arguments).parse_known_args(arguments)
+    try:
+        options, rest = _parser(arguments).parse_known_args(arguments)
+    except KeyboardInterrupt:
+        print("captum-mi: stopped", file=sys.stderr)
+        return 130
 
     def say(message: object) -> None:
         line = " ".join(in_flags(str(message), options.flags).split())

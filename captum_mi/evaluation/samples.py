@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from captum_mi.evaluation.passes import Passes, count_passes
 from captum_mi.models import EmbeddedText, ImageTextSimilarity, TextImageSimilarity, tokenize
+from captum_mi.models.clip import preprocess
 
 if TYPE_CHECKING:
     from captum_mi._protocols import Processor
@@ -62,8 +63,7 @@ def read_sample(model: nn.Module, processor: Processor, pair: Pair) -> Sample:
         torch.Size([1, 3, 64, 64])
     """
     image = pair.load()
-    device = next(model.parameters()).device
-    pixels = processor.image_processor(images=[image], return_tensors="pt")["pixel_values"]
+    pixels = preprocess(model, processor, [image])
     encoded = tokenize(model, processor, [pair.text])
     with count_passes(model) as passes:
         to_text = ImageTextSimilarity(model, processor, [pair.text])
@@ -71,8 +71,8 @@ def read_sample(model: nn.Module, processor: Processor, pair: Pair) -> Sample:
     return Sample(
         pair=pair,
         processor=processor,
-        pixels=pixels.to(device),
-        encoded={name: value.to(device) for name, value in encoded.items()},
+        pixels=pixels,
+        encoded={name: value.to(pixels.device) for name, value in encoded.items()},
         to_text=to_text,
         to_image=to_image,
         text=EmbeddedText(to_image, processor, [pair.text]),
