@@ -67,6 +67,13 @@ def test_readme_examples():
     assert results.failed == 0
 
 
+def test_readme_links():
+    root = Path(__file__).parents[1]
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", (root / "README.md").read_text())
+    assert len(targets) > 15
+    assert not [target for target in targets if not (root / target).exists()]
+
+
 def test_public_names():
     for name in captum_mi.__all__:
         assert getattr(captum_mi, name)
