@@ -21,7 +21,7 @@ from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, t
 REPEATED = "a red circle and a blue heart"  # "a" is at positions 1 and 5, between <bos> and <eos>
 
 
-class Recorder(nn.Module):
+class Remembering(nn.Module):
     """Scores ``function(x)`` and keeps every x; on an input of ones the most rows are the masks."""
 
     def __init__(self, function):
@@ -37,7 +37,7 @@ class Recorder(nn.Module):
 
 def masks_of(shape, **options):
     """The masks RISE draws for one row of this shape, and what it returned."""
-    model = Recorder(lambda x: x.flatten(1).sum(1))
+    model = Remembering(lambda x: x.flatten(1).sum(1))
     found = RISE(model).attribute(torch.ones(1, *shape), internal_batch_size=10_000, **options)
     return max(model.seen, key=len).double().numpy(), found
 
@@ -168,7 +168,7 @@ def test_formulas_on_the_masks_that_were_drawn(shape, probability):
 
 
 def test_batch_of_rows_meets_the_same_masks():
-    model = Recorder(lambda x: x.flatten(1).sum(1))
+    model = Remembering(lambda x: x.flatten(1).sum(1))
     RISE(model).attribute(torch.ones(3, 2, 6, 5), n_masks=10, cells=2, internal_batch_size=6)
     seen = [rows for rows in model.seen if len(rows) == 6]  # others are checks
     assert len(seen) == 5
@@ -304,7 +304,7 @@ def test_places_that_are_kept(shape, shared):
     places = shape[2:] if len(shape) == 4 else shape[1:2]
     keep = torch.rand(places if shared else (2, *places)) < 0.4
     keep.view(-1)[0] = True
-    model = Recorder(lambda x: x.flatten(1).sum(1) ** 2)
+    model = Remembering(lambda x: x.flatten(1).sum(1) ** 2)
     found = RISE(model).attribute(torch.ones(shape), n_masks=64, cells=2, keep=keep)
     spread = {2: lambda k: k, 3: lambda k: k[..., None], 4: lambda k: k[..., None, :, :]}
     kept = spread[len(shape)](keep).expand(shape)
@@ -527,7 +527,7 @@ def test_several_inputs_are_masked_at_the_same_time_each_by_its_own_masks():
 
 def alone(shape, options):
     """The masks of an input by itself, one channel."""
-    model = Recorder(lambda x: x.flatten(1).sum(1))
+    model = Remembering(lambda x: x.flatten(1).sum(1))
     RISE(model).attribute(torch.ones(1, *shape[1:]).double(), internal_batch_size=400, **options)
     masks = max(model.seen, key=len)
     return masks[:, :1] if masks.ndim == 4 else masks[..., :1]
