@@ -14,9 +14,9 @@ from families import build
 from matplotlib.figure import Figure
 from PIL import Image
 
-from captum_mi.attr import METHODS, FastIG, NarrowingIB
+from captum_mi.attr import METHODS, NarrowingIB
 from captum_mi.attr.methods import Method, Place
-from captum_mi.cli import main
+from captum_mi.cli import COMMANDS, main
 from captum_mi.datasets import Scenes
 from captum_mi.estimators import COMPRESSORS, ESTIMATORS
 from captum_mi.evaluation.rows import CONTROLS, SWEEPS
@@ -286,8 +286,10 @@ def test_help_knows_every_name(command, names, capsys):
 
 
 def test_help_takes_the_methods_facts_from_their_table(monkeypatch, capsys):
-    layered = Method("layered", FastIG, Place.HIDDEN_STATES, "cosine", least_steps=1)
-    placed = Method("placed", FastIG, Place.ALL_BLOCKS, "nats")
+    layered = Method(
+        "layered", "captum_mi.attr:FastIG", Place.HIDDEN_STATES, "cosine", least_steps=1
+    )
+    placed = Method("placed", "captum_mi.attr:FastIG", Place.ALL_BLOCKS, "nats")
     monkeypatch.setitem(METHODS, "layered", layered)
     monkeypatch.setitem(METHODS, "placed", placed)
     said = {}
@@ -299,7 +301,7 @@ def test_help_takes_the_methods_facts_from_their_table(monkeypatch, capsys):
     assert "fastig layered placed, and to compare with, ig (Captum's Int" in said["evaluate"]
     for text in said.values():
         assert "nib, m2ib, gradcam, fastig and layered explain the hidden state" in text
-        assert "steps of nib, m2ib and mfaba (default: 10)" in text
+        assert "steps of nib, m2ib, mfaba and layered (default: 10)" in text
     for words in (
         "nib, rise, mfaba, fastig and layered say what speaks for a text",
         "the numbers of m2ib and placed are the nats",
@@ -308,12 +310,21 @@ def test_help_takes_the_methods_facts_from_their_table(monkeypatch, capsys):
         assert words in said["explain"]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["estimate", "--help"]])
-def test_help_without_methods_imports_nothing_heavy(arguments):
+def test_help_of_masks_names_what_takes_them(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["evaluate", "--help"])
+    (said,) = re.findall(r"masks of (\w+) \(default", capsys.readouterr().out)
+    assert [said] == [name for name, method in METHODS.items() if method.takes("n_masks")]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)]
+)
+def test_help_imports_nothing_heavy(arguments):
     code = (
         "import sys; from captum_mi.cli import main\n"
         f"try: main({arguments})\n"
-        "finally: print(sorted({'numpy', 'pandas', 'PIL', 'torch'} & set(sys.modules)))"
+        "finally: print(sorted({'captum', 'numpy', 'pandas', 'PIL', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -398,7 +398,7 @@ def test_what_is_offered_is_passed_as_far_as_it_is_taken():
 
 
 def test_a_method_is_one_entry(sides, monkeypatch):
-    squared = Method("squared", Recording, Place.HIDDEN_STATES, "nats")
+    squared = Method("squared", f"{__name__}:Recording", Place.HIDDEN_STATES, "nats")
     monkeypatch.setitem(METHODS, "squared", squared)
     pixels = sides[1]
     found = doors("squared", sides, power=2)

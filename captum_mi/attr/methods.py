@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, Literal
 
-from captum.attr import Attribution, LayerAttribution
-from torch import Tensor, nn
+if TYPE_CHECKING:  # the command line's help shows this table: PyTorch and Captum take seconds
+    from collections.abc import Callable, Mapping
 
-from captum_mi.attr.attention_saliency import AttentionSaliency
-from captum_mi.attr.fast_ig import FastIG
-from captum_mi.attr.generic_attention import GenericAttention
-from captum_mi.attr.mfaba import MFABA
-from captum_mi.attr.multimodal_ib import MultimodalIB
-from captum_mi.attr.narrowing_ib import NarrowingIB
-from captum_mi.attr.rise import RISE, LayerRISE
-from captum_mi.attr.token_grad_cam import TokenGradCam
+    from captum.attr import Attribution, LayerAttribution
+    from torch import Tensor, nn
 
 GIVEN = frozenset({"self", "forward_func", "model", "layer", "inputs", "target"})
 """Parameters of constructors and of ``attribute`` that are no options: what is explained."""
@@ -52,12 +46,12 @@ class Method:
 
     Attributes:
         name: short name.
-        kind: the class that explains a layer.
+        layer_class: where the class is that explains a layer, "module:class".
         place: what it explains on an image-text model.
         unit: what its numbers are: "cosine", signed parts of the score; "nats", which are never
             negative; None, relevance without a unit.
         least_steps: the smallest ``n_steps`` that it can do with; None if it has no steps.
-        input_kind: the class that explains the inputs themselves; None if there is none.
+        input_class: where the class is that explains the inputs themselves; None if there is none.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
@@ -66,11 +60,22 @@ class Method:
     """
 
     name: str
-    kind: type[LayerAttribution]
+    layer_class: str
     place: Place
     unit: Literal["cosine", "nats"] | None
     least_steps: int | None = None
-    input_kind: type[Attribution] | None = None
+    input_class: str | None = None
+
+    @property
+    def kind(self) -> type[LayerAttribution]:
+        """The class that explains a layer."""
+        found: type[LayerAttribution] = resolve_name(self.layer_class)
+        return found
+
+    @property
+    def input_kind(self) -> type[Attribution] | None:
+        """The class that explains the inputs themselves; None if there is none."""
+        return None if self.input_class is None else resolve_name(self.input_class)
 
     def __call__(
         self, forward_func: Callable[..., Any], layer: nn.Module | list[nn.Module], **options: Any
@@ -80,7 +85,7 @@ class Method:
 
     def explaining(self, layer: object) -> type[Attribution]:
         """Returns the class that explains a layer, or the inputs if the layer is None."""
-        return self.kind if layer is not None or self.input_kind is None else self.input_kind
+        return self.kind if layer is not None else self.input_kind or self.kind
 
     def takes(self, option: str) -> bool:
         """Returns True if the constructor or ``attribute`` takes the option."""
@@ -111,14 +116,20 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         # Captum's quadrature has two points or more.
-        Method("nib", NarrowingIB, Place.HIDDEN_STATES, "cosine", least_steps=2),
-        Method("m2ib", MultimodalIB, Place.HIDDEN_STATES, "nats", least_steps=1),
-        Method("rise", LayerRISE, Place.INPUTS, "cosine", input_kind=RISE),
-        Method("gradcam", TokenGradCam, Place.HIDDEN_STATES, None),
-        Method("chefer", GenericAttention, Place.ALL_BLOCKS, None),
-        Method("attention", AttentionSaliency, Place.LAST_BLOCKS, None),
-        Method("mfaba", MFABA, Place.FIRST_HIDDEN_STATES, "cosine", least_steps=1),
-        Method("fastig", FastIG, Place.HIDDEN_STATES, "cosine"),
+        Method("nib", "captum_mi.attr:NarrowingIB", Place.HIDDEN_STATES, "cosine", least_steps=2),
+        Method("m2ib", "captum_mi.attr:MultimodalIB", Place.HIDDEN_STATES, "nats", least_steps=1),
+        Method(
+            "rise",
+            "captum_mi.attr:LayerRISE",
+            Place.INPUTS,
+            "cosine",
+            input_class="captum_mi.attr:RISE",
+        ),
+        Method("gradcam", "captum_mi.attr:TokenGradCam", Place.HIDDEN_STATES, None),
+        Method("chefer", "captum_mi.attr:GenericAttention", Place.ALL_BLOCKS, None),
+        Method("attention", "captum_mi.attr:AttentionSaliency", Place.LAST_BLOCKS, None),
+        Method("mfaba", "captum_mi.attr:MFABA", Place.FIRST_HIDDEN_STATES, "cosine", least_steps=1),
+        Method("fastig", "captum_mi.attr:FastIG", Place.HIDDEN_STATES, "cosine"),
     )
 }
 """Short name -> the method's facts; ``METHODS["nib"](model, layer)`` is its attribution."""

@@ -40,12 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs ``captum-mi``; returns the exit status: 0, 2 for bad input, 130 when stopped."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        options, rest = _parser(arguments).parse_known_args(arguments)
-    except KeyboardInterrupt:
-        print("captum-mi: stopped", file=sys.stderr)
-        return 130
+    options, rest = _parser().parse_known_args(arguments)
 
     def say(message: object) -> None:
         line = " ".join(in_flags(str(message), options.flags).split())
@@ -87,11 +82,7 @@ def _take(rest: list[str], options: argparse.Namespace) -> None:
         options.texts = [*options.texts, *rest]
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """Returns a parser with the arguments of the command that is asked for.
-
-    Those of the others stay out: their help names the methods, which take seconds to import.
-    """
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="captum-mi",
         description="Explain representations with mutual information.",
@@ -108,7 +99,6 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             epilog=command.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if name in arguments:
-            command.add_arguments(own)
+        command.add_arguments(own)
         own.set_defaults(run=command.run, flags=command.FLAGS)
     return parser

@@ -8,6 +8,8 @@ import re
 import warnings
 from typing import TYPE_CHECKING
 
+from captum_mi.attr.methods import METHODS, Place
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -22,9 +24,8 @@ MODEL_FLAGS = {
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the model, of the place in it that is explained, and of the steps."""
-    from captum_mi.attr.methods import METHODS, Place
-
     movable = [name for name, method in METHODS.items() if method.place is Place.HIDDEN_STATES]
+    stepping = [name for name, method in METHODS.items() if method.least_steps is not None]
     parser.add_argument(
         "--model",
         metavar="FOLDER|HUB_NAME",
@@ -49,20 +50,13 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=10,
         metavar="N",
-        help=f"steps of {takers('n_steps')} (default: 10)",
+        help=f"steps of {enumerated(stepping)} (default: 10)",
     )
 
 
 def enumerated(names: Sequence[str]) -> str:
     """Joins names: "a, b and c"."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def takers(option: str) -> str:
-    """Joins the names of the methods that take an option."""
-    from captum_mi.attr.methods import METHODS
-
-    return enumerated([name for name, method in METHODS.items() if method.takes(option)])
 
 
 def in_flags(message: str, flags: Mapping[str, str]) -> str:

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_mi._checks import check_positive
+from captum_mi.attr.methods import METHODS
 from captum_mi.cli._options import (
     MODEL_FLAGS,
     add_model_flags,
     check_out,
     enumerated,
     in_flags,
-    takers,
     warn_of_embedded,
 )
+from captum_mi.evaluation.controls import CONTROLS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,10 +75,7 @@ FLAGS = MODEL_FLAGS | {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    from captum_mi.attr.methods import METHODS
-    from captum_mi.evaluation.controls import CONTROLS
-
-    controls = [f"{name} ({control.words})" for name, control in CONTROLS.items()]
+    controls = [f"{name} ({words})" for name, words in CONTROLS.items()]
     data = parser.add_argument_group("data (default: scenes)")
     data.add_argument(
         "--data", metavar="PLACE", help="a folder, a file, or a name on the Hugging Face hub"
@@ -132,7 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=500,
         metavar="N",
-        help=f"masks of {takers('n_masks')} (default: 500)",
+        help="masks of rise (default: 500)",
     )
     parser.add_argument(
         "--compat",
@@ -170,9 +168,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Evaluates methods, writes the tables and the figure, prints the table."""
-    from captum_mi.attr.methods import METHODS
     from captum_mi.evaluation import report
-    from captum_mi.evaluation.controls import CONTROLS
     from captum_mi.evaluation.processes import Processes
     from captum_mi.evaluation.published import published_text_confidence
     from captum_mi.evaluation.rows import check_methods, sweep_rows, table_rows

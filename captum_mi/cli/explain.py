@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captum_mi._checks import check_choice, check_positive
+from captum_mi.attr.methods import METHODS, Place
 from captum_mi.cli._options import (
     MODEL_FLAGS,
     add_model_flags,
@@ -57,8 +58,6 @@ SHIPPED_SCENE = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments, and to the examples what the methods give."""
-    from captum_mi.attr.methods import METHODS
-
     parser.epilog = f"{EXAMPLES}\n{textwrap.fill(_what_methods_give(), 100)}"
     parser.add_argument(
         "image",
@@ -86,8 +85,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _what_methods_give() -> str:
     """Returns what the methods' numbers say, and which methods have a place of their own."""
-    from captum_mi.attr.methods import METHODS, Place
-
     methods = METHODS.values()
     signed = [method.name for method in methods if method.unit == "cosine"]
     in_nats = [method.name for method in methods if method.unit == "nats"]
@@ -102,8 +99,6 @@ def _what_methods_give() -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Explains an image, writes the picture and the numbers, prints the table."""
-    from captum_mi.attr.methods import METHODS, Place
-
     method = METHODS[check_choice("--method", options.method, METHODS)]
     method.check_steps(check_positive("--steps", options.steps), "`--steps`")
     base = options.out.with_suffix("") if options.out.suffix in (".png", ".json") else options.out

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from captum_mi._checks import check_choice
 from captum_mi.attr.methods import METHODS, Place
+from captum_mi.evaluation.control_rows import CONTROL_ROWS
 from captum_mi.evaluation.controls import CONTROLS
 from captum_mi.evaluation.method_row import MethodRow
 from captum_mi.models.towers import blocks
@@ -74,7 +75,7 @@ def table_rows(
     check_methods(methods)
     _check_options(options)
     return [
-        CONTROLS[name].row(name, hidden_states, options)
+        CONTROL_ROWS[name](name, hidden_states, options)
         if name in CONTROLS
         else MethodRow.among(name, name, hidden_states, options)
         for name in methods

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from captum_mi._lazy import load_from
 from captum_mi.metrics.confidence import (
     Confidence,
     confidence,
@@ -26,16 +26,13 @@ __all__ = [
     "explain",
 ]
 
-_HOMES = {"ConfidenceDrop": "quantus", "ConfidenceIncrease": "quantus", "explain": "explain_func"}
-
-
-def __getattr__(name: str) -> object:
-    """Loads what needs Quantus, or the models, when it is first used."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"captum_mi.metrics.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'captum_mi.metrics' has no attribute {name!r}")
+# What needs Quantus, or the models.
+__getattr__ = load_from(
+    __name__,
+    {"ConfidenceDrop": "quantus", "ConfidenceIncrease": "quantus", "explain": "explain_func"},
+)
 
 
 def __dir__() -> list[str]:
-    """Lists the public names, the lazy ones among them, as ``help`` shows them."""
+    """Lists the public names, also those that are not loaded yet."""
     return sorted({*globals(), *__all__})
