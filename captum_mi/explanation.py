@@ -29,7 +29,6 @@ from captum_mi.models.towers import hidden_states as checked_hidden_states
 
 if TYPE_CHECKING:
     from captum_mi._protocols import Image, Processor
-    from captum_mi.attr._captum import TargetType
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def attribute_image(
     method: str,
     similarity: ImageTextSimilarity,
     pixels: Tensor,
-    target: TargetType,
+    target: int | Sequence[int] | Tensor,
     /,
     *,
     hidden_state: int,
@@ -203,7 +202,7 @@ def attribute_text(
     similarity: TextImageSimilarity,
     processor: Processor,
     encoded: Mapping[str, Tensor],
-    target: TargetType,
+    target: int | Sequence[int] | Tensor,
     /,
     *,
     hidden_state: int,

@@ -6,7 +6,7 @@ import torchvision
 from families import build
 from torch import nn
 
-from captum_mi.attr._channels import channel_axis
+from captum_mi.attr.channels import channel_axis
 from captum_mi.models import ImageTextSimilarity, blocks
 
 

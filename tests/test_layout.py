@@ -76,6 +76,19 @@ def test_no_modules_import_each_other():
     assert not wanted, "these import each other, or what does"
 
 
+def test_private_names_stay_in_their_part():
+    """Those of the ground floor, such as ``_checks``, are private to the package as a whole."""
+    strangers = {
+        f"{name_of(path)} -> {name}"
+        for path in FILES
+        for name in imports_of(path)
+        if name.startswith("captum_mi.")
+        and name.split(".")[1] not in FLOORS[0] | {part_of(path)}
+        and any(part.startswith("_") for part in name.split(".")[2:])
+    }
+    assert not strangers
+
+
 def test_one_door_to_the_private_names_of_other_libraries():
     through = {
         name_of(path)

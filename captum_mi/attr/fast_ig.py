@@ -97,5 +97,5 @@ class FastIG(LayerMethod):
 
     @property
     def multiplies_by_inputs(self) -> bool:
-        """Whether the gradient is multiplied by the layer's value."""
+        """True if the gradient is multiplied by the layer's value."""
         return self._multiply_by_inputs

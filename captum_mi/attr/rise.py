@@ -22,9 +22,9 @@ from captum_mi.attr._captum import (
     format_output,
     unlogged_attribute,
 )
-from captum_mi.attr._channels import channel_axis
 from captum_mi.attr._masks import Masks
 from captum_mi.attr._scores import target_scores
+from captum_mi.attr.channels import channel_axis
 
 APART = 1_000_003
 """By how much the seeds of the tensors that are masked together differ."""

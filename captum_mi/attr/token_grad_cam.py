@@ -15,7 +15,7 @@ from captum_mi._intervention.precision import at_least_single
 from captum_mi._intervention.suffix import LayerSuffix
 from captum_mi.attr._base import Attributions, LayerMethod
 from captum_mi.attr._captum import TargetType, unlogged_attribute
-from captum_mi.attr._channels import channel_axis
+from captum_mi.attr.channels import channel_axis
 from captum_mi.maps import patch_size, token_grid
 
 

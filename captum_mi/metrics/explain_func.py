@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from captum_mi import attr, maps
 from captum_mi._intervention.split import split_at
-from captum_mi.attr._channels import channel_axis
+from captum_mi.attr.channels import channel_axis
 from captum_mi.attr.methods import METHODS, Method, call_attribute, takes_layer
 from captum_mi.models import EmbeddedText
 
