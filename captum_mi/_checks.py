@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 T = TypeVar("T")
 
@@ -20,6 +20,11 @@ def brief(value: object) -> str:
         return repr(value)
     kind, shape = type(value).__name__, getattr(value, "shape", None)
     return kind if shape is None else f"a {kind.lower()} of shape {tuple(shape)}"
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Joins names: "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def check_positive(name: str, value: int) -> int:

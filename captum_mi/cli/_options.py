@@ -8,10 +8,11 @@ import re
 import warnings
 from typing import TYPE_CHECKING
 
+from captum_mi._checks import enumerated
 from captum_mi.attr.methods import METHODS, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
 MODEL_FLAGS = {
@@ -52,11 +53,6 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"steps of {enumerated(stepping)} (default: 10)",
     )
-
-
-def enumerated(names: Sequence[str]) -> str:
-    """Joins names: "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def in_flags(message: str, flags: Mapping[str, str]) -> str:

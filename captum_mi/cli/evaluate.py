@@ -8,13 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captum_mi._checks import check_positive
+from captum_mi._checks import check_positive, enumerated
 from captum_mi.attr.methods import METHODS
 from captum_mi.cli._options import (
     MODEL_FLAGS,
     add_model_flags,
     check_out,
-    enumerated,
     in_flags,
     warn_of_embedded,
 )

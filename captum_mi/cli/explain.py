@@ -10,13 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captum_mi._checks import check_choice, check_positive
+from captum_mi._checks import check_choice, check_positive, enumerated
 from captum_mi.attr.methods import METHODS, Place
 from captum_mi.cli._options import (
     MODEL_FLAGS,
     add_model_flags,
     check_out,
-    enumerated,
     warn_of_embedded,
 )
 

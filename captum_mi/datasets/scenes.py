@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from captum_mi._checks import check_choice, check_positive
+from captum_mi._checks import check_choice, check_positive, enumerated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -118,11 +118,6 @@ def single_object_texts() -> list[str]:
     return [f"a {color} {shape}" for color in COLORS for shape in SHAPES]
 
 
-def caption_of(texts: Sequence[str]) -> str:
-    """Joins object texts to a caption: "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
-
-
 class Scenes(Dataset[Scene]):
     """Scenes of one to three non-overlapping colored shapes on textured ground.
 
@@ -180,7 +175,7 @@ class Scenes(Dataset[Scene]):
         objects = tuple(zip(colors, shapes, strict=True))
         return Scene(
             image=np.round(image).clip(0, 255).astype(np.uint8),
-            caption=caption_of([f"a {color} {shape}" for color, shape in objects[:named]]),
+            caption=enumerated([f"a {color} {shape}" for color, shape in objects[:named]]),
             objects=objects,
             masks=masks,
             named=named,
