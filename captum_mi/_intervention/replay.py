@@ -75,7 +75,7 @@ class Replay:
         )
 
     def split(self, tensors: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
-        """Deals out tensors, one for each of ``latent``, to the layers that these belong to."""
+        """Groups tensors, one for each of ``latent``, by the layers that these belong to."""
         rest = iter(tensors)
         return [tuple(next(rest) for _ in trace.positions) for trace in self._traces]
 

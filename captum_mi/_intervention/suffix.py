@@ -96,7 +96,7 @@ class LayerSuffix:
         return self._replay.latent_in(traces)
 
     def split(self, tensors: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
-        """Deals out tensors, one for each of ``latent``, to the layers that these belong to."""
+        """Groups tensors, one for each of ``latent``, by the layers that these belong to."""
         return self._replay.split(tensors)
 
     def _copies(self, latent: tuple[Tensor, ...]) -> int:
@@ -124,22 +124,22 @@ class LayerSuffix:
         """Runs copies together and compares the ends; returns None where they give else alone."""
         index = self._index_of_traced(latent, copies)
         first_time = self._verified == 1
-        if first_time and index is None and not self._stands_company():
+        if first_time and index is None and not self._repeats_among_others():
             return None
         output = self._run_and_compare(latent, index, {0, copies - 1})
         if output is None:
             return None
         if first_time and index is not None:
             self._repeats = True
-            if not self._differ(output.detach(), copies) and not self._stands_company():
+            if not self._differ(output.detach(), copies) and not self._repeats_among_others():
                 return None
         self._verified = copies
         return output
 
     @torch.no_grad()
-    def _stands_company(self) -> bool:
-        """Returns whether the traced latent gives in company what was traced."""
-        self._repeats = self._run_and_compare(self._in_company(), 1, {0}) is not None
+    def _repeats_among_others(self) -> bool:
+        """Returns whether the traced latent gives among other latents what was traced."""
+        self._repeats = self._run_and_compare(self._among_others(), 1, {0}) is not None
         return self._repeats
 
     def _differ(self, output: Tensor, copies: int) -> bool:
@@ -147,7 +147,7 @@ class LayerSuffix:
         parts = torch.stack(output.nan_to_num(0.0, 0.0, 0.0).chunk(copies))
         return bool(((parts - parts[0]).abs() > 100 * self._tolerance(output)).any())
 
-    def _in_company(self) -> tuple[Tensor, ...]:
+    def _among_others(self) -> tuple[Tensor, ...]:
         """Puts the traced latent between one far from it, larger, and one close to it.
 
         Rows may depend on each other by their largest values, by their order, or only on those

@@ -40,7 +40,7 @@ class Speed(NamedTuple):
 
 
 class RandomCLIP(nn.Module):
-    """A CLIP of ViT-B/32 size with random weights, and one image-text clip."""
+    """A CLIP of ViT-B/32 size with random weights, and an image and a text for it."""
 
     def __init__(self, tokens: int = 12) -> None:
         """Builds the model from the default configuration of Hugging Face's CLIP."""
