@@ -31,7 +31,12 @@ class LayerMethod(LayerAttribution):
     The model runs once to trace the layers; targets, finiteness and layers without influence are
     checked; results come as Captum formats them. A subclass's ``attribute`` checks its arguments
     and hands :meth:`attribute_layers` the function that explains one suffix.
+
+    Attributes:
+        remedy: what an error says to do where a gradient is not finite.
     """
+
+    remedy = "a half-precision model may need float32"
 
     def __init_subclass__(cls) -> None:
         """Puts a subclass's ``attribute`` into Captum's log of use, as Captum's own methods are."""
@@ -105,7 +110,7 @@ class LayerMethod(LayerAttribution):
 
     def checked(self, found: Sequence[Tensor], layer_name: str) -> tuple[Tensor, ...]:
         """Returns the attributions of a layer, detached, if they are finite; may warn of them."""
-        check_finite(found, layer_name)
+        check_finite(found, layer_name, self.remedy)
         warn_if_degenerate(found, layer_name)
         return tuple(part.detach() for part in found)
 
@@ -114,15 +119,12 @@ class LayerMethod(LayerAttribution):
         return format_outputs(isinstance(self.layer, list), results)
 
 
-def check_finite(attributions: Sequence[Tensor], layer_name: str) -> None:
+def check_finite(
+    attributions: Sequence[Tensor], layer_name: str, remedy: str = LayerMethod.remedy
+) -> None:
     """Raises ValueError if a gradient on the way was not finite."""
     if not all(tensor.isfinite().all() for tensor in attributions):
-        raise ValueError(
-            f"the gradient behind layer {layer_name} is not finite; if the model is not smooth at"
-            " the start of the path, use a `method` that does not evaluate it ('riemann_right',"
-            " 'gausslegendre') or other `layer_baselines`, and a half-precision model may need"
-            " float32"
-        )
+        raise ValueError(f"the gradient behind layer {layer_name} is not finite; {remedy}")
 
 
 def warn_if_degenerate(attributions: Sequence[Tensor], layer_name: str) -> None:

@@ -59,6 +59,12 @@ class NarrowingIB(LayerMethod, GradientAttribution):
         torch.Size([5, 4])
     """
 
+    remedy = (
+        "if the model is not smooth at the start of the path, use a `method` that does not evaluate"
+        " it ('riemann_right', 'gausslegendre') or other `layer_baselines`, and a half-precision"
+        " model may need float32"
+    )
+
     @classmethod
     def get_name(cls) -> str:
         """Returns the method's name."""
