@@ -1,6 +1,7 @@
 """Grad-CAM on tokens by hand, on convolutions by Captum and by pytorch-grad-cam."""
 
 import inspect
+import warnings
 
 import pytest
 import torch
@@ -274,3 +275,25 @@ def test_patches_that_were_merged_are_counted_from_the_sizes():
     )
     assert found.shape == (1, 16, 1)
     assert (found != 0).all()
+
+
+@pytest.mark.parametrize("elementwise", [False, True])
+def test_evidence_against_is_no_lack_of_influence(elementwise):
+    """What the ReLU removes has reached the output, whatever is left."""
+
+    class Differences(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Identity()
+
+        def forward(self, x):
+            return (self.layer(x) * torch.tensor([1.0, -1.0, -1.0])[:, None]).sum((1, 2))[:, None]
+
+    model = Differences()
+    method = TokenGradCam(model, model.layer, elementwise=elementwise)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = method.attribute(torch.ones(1, 3, 2), target=0, channels_last=True)
+    assert found.flatten().tolist() == [2.0 * elementwise, 0.0, 0.0]
+    with pytest.warns(UserWarning, match="only one token"):
+        method.attribute(torch.tensor([[[1.0, 1], [0, 0], [0, 0]]]), 0, channels_last=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from captum_mi._intervention.precision import at_least_single
 from captum_mi._intervention.suffix import LayerSuffix
-from captum_mi.attr._base import Attributions, LayerMethod
+from captum_mi.attr._base import Attributions, LayerMethod, check_finite, warn_if_degenerate
 from captum_mi.attr._captum import TargetType, unlogged_attribute
 from captum_mi.attr.channels import channel_axis
 from captum_mi.maps import patch_size, token_grid
@@ -133,16 +133,20 @@ class TokenGradCam(LayerMethod):
                 weighed = self._weighed(suffix, position, axis, prefix, target, options)
                 if attr_dim_summation:
                     weighed = weighed.sum(1, keepdim=True)
-                if relu_attributions:
-                    weighed = weighed.relu()
                 if tokens or not attr_dim_summation:
                     weighed = weighed.movedim(1, axis)
                 found.append(pad(weighed, (0, 0, prefix, 0)))
-            return tuple(found)
+            warn_if_degenerate(found, suffix.name)
+            return tuple(part.relu() for part in found) if relu_attributions else tuple(found)
 
         return self.attribute_layers(
             explain, inputs, target, additional_forward_args, at_input=attribute_to_layer_input
         )
+
+    def checked(self, found: Sequence[Tensor], layer_name: str) -> tuple[Tensor, ...]:
+        """Returns the maps of a layer if they are finite; warnings came before what is negative."""
+        check_finite(found, layer_name)
+        return tuple(found)
 
     def _prefix(self, latent: Tensor, size: torch.Size | None, asked: int | None) -> int:
         """Returns how many tokens lie before the map."""
