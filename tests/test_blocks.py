@@ -10,6 +10,7 @@ from families import build
 from torch import nn
 
 from captum_mi.models import EmbeddedText, TextImageSimilarity, blocks
+from captum_mi.models.towers import hidden_states
 
 SHAPE = {
     "hidden_size": 16,
@@ -253,3 +254,10 @@ def test_two_models_are_refused():
     clip = build("clip")[0]
     shared = Around(first=Around(clip=clip), second=Around(clip=clip))
     assert blocks(shared, "text") is clip.text_model.encoder.layers
+
+
+def test_hidden_states_are_two(embedded):
+    model, _ = embedded
+    assert hidden_states(model, (2, None)) == (2, 1)
+    with pytest.raises(TypeError, match=r"`hidden_states` must be two, .* got 3$"):
+        hidden_states(model, 3)

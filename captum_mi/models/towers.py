@@ -98,8 +98,14 @@ def hidden_states(
         hidden_states: in the image and in the text tower; None is :func:`default_hidden_state`.
 
     Raises:
+        TypeError: if these are not two.
         ValueError: if a tower has not so many blocks.
     """
+    if not isinstance(hidden_states, (tuple, list)) or len(hidden_states) != 2:
+        raise TypeError(
+            "`hidden_states` must be two, of the image and of the text tower, such as (3, None),"
+            f" got {hidden_states!r}"
+        )
     image, text = hidden_states
     image = default_hidden_state(model, "image") if image is None else image
     text = default_hidden_state(model, "text") if text is None else text
