@@ -478,6 +478,8 @@ BAD = {
     "binary.bin": (bytes(200), "`data`"),
     "binary.parquet": (b"no parquet", "cannot be read: .*Parquet"),
     "binary.tar": (b"no tar", "cannot be read: "),
+    "dog.png": (b"\x89PNG", "cannot be read: it is an image; give the table"),
+    "open.csv": ("image,caption\n1.jpg,a dog, a cat\n", "more columns than its header; put"),
     "one long line.csv": ("a," + 200_000 * "b", r"must name a column of `data` \(.{1,99}\)"),
 }
 

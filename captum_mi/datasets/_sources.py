@@ -110,6 +110,8 @@ def _one_of(split: str | None, splits: Collection[str]) -> str:
 def _load(path: Path, cache: str) -> Dataset | DatasetDict:
     if path.is_dir():
         return library().load_dataset(str(path), cache_dir=cache)
+    if is_image_file(path.name):
+        raise ValueError("it is an image; give the table of captions, or the folder of the images")
     if path.suffix.lower() in (".parquet", ".arrow", ".tar"):
         file = glob.escape(str(path))
         return library().load_dataset(str(path.parent), data_files=file, cache_dir=cache)
@@ -170,7 +172,9 @@ def _table(path: Path) -> dict[str, list[str]]:
         quoting=csv.QUOTE_NONE if names or sign == "|" else csv.QUOTE_MINIMAL,
     )
     if not isinstance(table.index, pd.RangeIndex):
-        raise ValueError("its rows have more columns than its header")
+        raise ValueError(
+            "its rows have more columns than its header; put captions with commas in quotes"
+        )
     columns: dict[str, list[str]] = table.to_dict("list")
     if names and "image" in names:
         columns["image"] = [name.rpartition("#")[0] for name in columns["image"]]
