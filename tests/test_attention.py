@@ -329,3 +329,42 @@ def test_towers_are_restored_when_the_layer_holds_the_whole_model():
     assert before == ["eager", "eager", "sdpa"]
     GenericAttention(similarity, similarity).attribute(torch.randn(1, 3, 32, 32), target=0)
     assert [part.config._attn_implementation for part in parts] == before
+
+
+def small_encoder(layers=1):
+    block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+    return nn.TransformerEncoder(block, layers, enable_nested_tensor=False).double().eval()
+
+
+METHODS_OF_ATTENTION = [GenericAttention, AttentionSaliency]
+
+
+@pytest.mark.parametrize("method", METHODS_OF_ATTENTION)
+def test_a_model_that_returns_no_tensor_is_refused(method):
+    encoder, x = small_encoder(), torch.randn(2, 3, 8).double()
+    with pytest.raises(TypeError, match=r"`forward_func` must return a tensor .* got tuple"):
+        method(lambda x: (encoder(x)[:, 0],), encoder.layers).attribute(x, target=1)
+
+
+@pytest.mark.parametrize("method", METHODS_OF_ATTENTION)
+def test_a_gradient_that_is_not_finite_is_refused(method):
+    encoder, x = small_encoder(), torch.randn(2, 3, 8).double()
+
+    def root(x):
+        return (encoder(x)[:, 0] * 0).sqrt()
+
+    with pytest.raises(ValueError, match="the gradient behind layer ModuleList is not finite"):
+        method(root, encoder.layers).attribute(x, target=1)
+
+
+@pytest.mark.parametrize("method", METHODS_OF_ATTENTION)
+def test_attention_that_does_not_reach_the_score_is_zero_and_warns(method):
+    encoder, x = small_encoder(), torch.randn(2, 3, 8).double()
+
+    def beside(x):
+        encoder(x)
+        return x[:, 0] * torch.ones((), dtype=x.dtype, requires_grad=True)
+
+    with pytest.warns(UserWarning, match="every attribution of layer ModuleList is zero"):
+        found = method(beside, encoder.layers).attribute(x, target=1)
+    assert not found.any()

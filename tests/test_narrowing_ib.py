@@ -540,3 +540,28 @@ def test_an_image_text_model_as_it_is_takes_no_images():
     for method in (NarrowingIB(model, layer), GenericAttention(model, layer)):
         with pytest.raises(TypeError, match=r"`forward_func`.*CLIPModel.*ImageTextSimilarity"):
             method.attribute(x)
+
+
+def test_a_list_of_one_layer_gives_lists_of_one():
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), torch.randn(5, 3)
+    found, deltas = NarrowingIB(model, [model[0]]).attribute(
+        x, target=1, return_convergence_delta=True
+    )
+    alone, delta = NarrowingIB(model, model[0]).attribute(
+        x, target=1, return_convergence_delta=True
+    )
+    assert isinstance(found, list)
+    assert isinstance(deltas, list)
+    torch.testing.assert_close(found, [alone])
+    torch.testing.assert_close(deltas, [delta])
+
+
+def test_no_more_rows_at_once_than_asked():
+    model, rows = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), []
+    model[2].register_forward_hook(lambda _module, _args, output: rows.append(len(output)))
+    x = torch.randn(2, 3)
+    NarrowingIB(model, model[0]).attribute(x, target=1, n_steps=10)
+    whole = max(rows)
+    rows.clear()
+    NarrowingIB(model, model[0]).attribute(x, target=1, n_steps=10, internal_batch_size=4)
+    assert (whole, max(rows)) == (20, 4)
