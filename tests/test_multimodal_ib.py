@@ -364,3 +364,11 @@ def test_bad_arguments(arguments, error, words):
     model = mlp()
     with pytest.raises(error, match=words):
         MultimodalIB(model, model[1]).attribute(torch.randn(3, 4), target=0, **arguments)
+
+
+@pytest.mark.parametrize("target", [None, 0])
+def test_log_softmax_of_one_score_says_what_to_use(target):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1), nn.Flatten(0))
+    method = MultimodalIB(model, model[0])
+    with pytest.raises(ValueError, match=r"needs an output \(B, C\).*got \(2,\); use 'score'"):
+        method.attribute(torch.randn(2, 3), target=target, objective="log_softmax")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -73,6 +74,7 @@ class LayerMethod(LayerAttribution):
         additional_forward_args: object = None,
         *,
         at_input: bool = False,
+        check: Callable[[Tensor], object] | None = None,
     ) -> Attributions:
         """Splits the model at the layers and explains the suffix behind each.
 
@@ -82,6 +84,8 @@ class LayerMethod(LayerAttribution):
             target: the output to explain, in any form that Captum takes.
             additional_forward_args: further arguments of ``forward_func``.
             at_input: explain the layers' inputs instead of their outputs.
+            check: raises if the model's output is not one to explain; by default where ``target``
+                does not fit it.
 
         Raises:
             ValueError: if a layer does not fire exactly once, or a result is not finite.
@@ -91,16 +95,19 @@ class LayerMethod(LayerAttribution):
         suffixes = split_at(
             self.forward_func, self.layers, inputs, additional_forward_args, at_input=at_input
         )
-        return self.attribute_suffixes(explain, suffixes, target)
+        return self.attribute_suffixes(explain, suffixes, target, check=check)
 
     def attribute_suffixes(
         self,
         explain: Callable[[LayerSuffix], tuple[Tensor, ...]],
         suffixes: Sequence[LayerSuffix],
         target: TargetType,
+        *,
+        check: Callable[[Tensor], object] | None = None,
     ) -> Attributions:
         """Explains suffixes, see :meth:`attribute_layers`."""
-        target_scores(suffixes[0].output, target)
+        check = check or partial(target_scores, target=target)
+        check(suffixes[0].output)
         results: list[tuple[Tensor, ...]] = []
         for suffix in suffixes:
             with torch.inference_mode(mode=False), torch.no_grad():

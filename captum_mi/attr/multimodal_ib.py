@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -192,7 +193,6 @@ class MultimodalIB(LayerMethod):
         scores = _Scores(target, objective)
 
         def explain(suffix: LayerSuffix) -> tuple[Tensor, ...]:
-            scores(suffix.output, copies=1)
             _check_fit(suffix, prior, smoothing)
             bottlenecks = [Bottleneck(part, prior, smoothing) for part in suffix.latent]
             with torch.enable_grad():
@@ -213,7 +213,12 @@ class MultimodalIB(LayerMethod):
             )
 
         return self.attribute_layers(
-            explain, inputs, target, additional_forward_args, at_input=attribute_to_layer_input
+            explain,
+            inputs,
+            target,
+            additional_forward_args,
+            at_input=attribute_to_layer_input,
+            check=partial(scores, copies=1),
         )
 
     def checked(self, found: Sequence[Tensor], layer_name: str) -> tuple[Tensor, ...]:
