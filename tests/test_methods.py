@@ -404,3 +404,17 @@ def test_a_method_is_one_entry(sides, monkeypatch):
     found = doors("squared", sides, power=2)
     torch.testing.assert_close(found["image"](), pixels**2)
     assert found["quantus"]().shape == (1, 1, 64, 64)
+
+
+def test_what_is_asked_for_comes_before_what_is_offered(embedded):
+    """The input of the block is explained, though hidden state 3 is its output."""
+    clip, processor = embedded
+    similarity = ImageTextSimilarity(clip, processor, ["a heart"])
+    pixels = torch.randn(1, 3, 64, 64)
+    found = attribute_image(
+        "fastig", similarity, pixels, 0, hidden_state=3, attribute_to_layer_input=True
+    )
+    expected = attribute_image("fastig", similarity, pixels, 0, hidden_state=2)
+    torch.testing.assert_close(found, expected)
+    other = attribute_image("fastig", similarity, pixels, 0, hidden_state=3)
+    assert not torch.allclose(found, other)

@@ -372,3 +372,9 @@ def test_log_softmax_of_one_score_says_what_to_use(target):
     method = MultimodalIB(model, model[0])
     with pytest.raises(ValueError, match=r"needs an output \(B, C\).*got \(2,\); use 'score'"):
         method.attribute(torch.randn(2, 3), target=target, objective="log_softmax")
+
+
+def test_nats_beyond_all_numbers_are_said():
+    model = nn.Sequential(nn.Identity(), nn.Linear(3, 2))
+    with pytest.raises(ValueError, match=r"behind layer .* is not finite"):
+        MultimodalIB(model, model[0]).attribute(torch.full((1, 3), 1e30), target=0, n_steps=1)

@@ -1129,3 +1129,20 @@ def test_inference_mode_inputs():
     latent = suffix.latent[0].requires_grad_()
     suffix(latent).sum().backward()
     assert latent.grad is not None
+
+
+def test_a_layer_that_fires_again_later_is_said():
+    class Again(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.head, self.runs = nn.Linear(3, 3), nn.Linear(3, 2), 0
+
+        def forward(self, x):
+            self.runs += 1
+            once = self.layer(x)
+            return self.head(once if self.runs == 1 else self.layer(x))
+
+    model = Again()
+    (suffix,) = split_at(model, [model.layer], torch.randn(2, 3))
+    with pytest.raises(RuntimeError, match="fired 2 times when the model ran again"):
+        suffix(*suffix.latent)

@@ -185,11 +185,7 @@ def call_attribute(
             )
     given = {**offered, **options}
     setup = {name: given[name] for name in _parameters(kind.__init__) if name in given}
-    arguments = {
-        name: given[name]
-        for name in _parameters(kind.attribute)
-        if name in given and name not in setup
-    }
+    arguments = {name: given[name] for name in _parameters(kind.attribute) if name in given}
     found = kind(forward_func, **setup).attribute(inputs, **arguments)
     attribution: Tensor = found[0] if isinstance(found, tuple) else found
     return attribution
