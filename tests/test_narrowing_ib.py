@@ -12,7 +12,7 @@ from helpers import InPlaceSkip, latent_of, replaced
 from torch import nn
 
 from captum_mi import NarrowingIB
-from captum_mi.attr import GenericAttention
+from captum_mi.attr import GenericAttention, LayerStatistics
 from captum_mi.datasets import Scenes
 from captum_mi.maps import image_map
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
@@ -565,3 +565,38 @@ def test_no_more_rows_at_once_than_asked():
     rows.clear()
     NarrowingIB(model, model[0]).attribute(x, target=1, n_steps=10, internal_batch_size=4)
     assert (whole, max(rows)) == (20, 4)
+
+
+def test_statistics_start_the_path_at_their_mean():
+    model = mlp(torch.float32).eval()
+    x = torch.randn(3, 4)
+    statistics = LayerStatistics.fit(model, "1", [torch.randn(6, 4) for _ in range(3)])
+    method = NarrowingIB(model, model[1])
+    found, delta = method.attribute(
+        x, target=1, layer_baselines=statistics, return_convergence_delta=True
+    )
+    expected = method.attribute(x, target=1, layer_baselines=statistics.mean[None])
+    assert torch.equal(found, expected)
+    fall = model(x)[:, 1] - model[2:](statistics.mean[None])[:, 1]
+    torch.testing.assert_close(found.sum(1) - delta, fall)
+    with pytest.raises(ValueError, match=r"`layer_baselines` must .* \(3, 5\) .* got \(1, 6\)"):
+        NarrowingIB(model, model[2]).attribute(x, target=1, layer_baselines=statistics)
+
+
+@pytest.mark.parametrize(("norm", "jumps"), [(nn.LayerNorm, True), (nn.Identity, False)])
+def test_behind_a_layer_norm_the_score_jumps_at_the_zero_latent(norm, jumps):
+    """On the way to a thousandth of the latent much of the fall to zero is still to come."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.linear = norm(8), nn.Linear(8, 8)
+
+        def forward(self, x):
+            return x + self.linear(self.norm(x)).tanh()
+
+    model = nn.Sequential(Block(), Block(), norm(8), nn.Linear(8, 1)).double().eval()
+    z = model[0](torch.randn(50, 8, dtype=torch.float64))
+    whole, near, zero = (model[1:](share * z).detach() for share in (1.0, 1e-3, 0.0))
+    missing = ((near - zero).abs() / (whole - zero).abs()).median()
+    assert missing > 0.2 if jumps else missing < 2e-3

@@ -23,8 +23,10 @@ from captum_mi.attr._captum import (
     unlogged_attribute,
 )
 from captum_mi.attr._scores import scores_and_gradients, target_scores
+from captum_mi.attr.layer_statistics import LayerStatistics
 
-LayerBaselines: TypeAlias = Tensor | float | tuple[Tensor | float, ...]
+Start: TypeAlias = Tensor | float | LayerStatistics
+LayerBaselines: TypeAlias = Start | tuple[Start, ...]
 
 
 class NarrowingIB(LayerMethod, GradientAttribution):
@@ -49,9 +51,11 @@ class NarrowingIB(LayerMethod, GradientAttribution):
 
     Source: Zhu et al., "Narrowing Information Bottleneck Theory for Multimodal Image-Text
     Representations Interpretability", ICLR 2025, eq. 9 and 10. On a smooth model it is Integrated
-    Gradients of the model behind the layer, from a zero latent. Behind a LayerNorm F jumps near the
-    zero latent, so that no practical ``n_steps`` reaches F(z) - F(0), and steps ever nearer to it
-    keep adding to the map; ``return_convergence_delta`` tells how much is missing.
+    Gradients of the model behind the layer, from a zero latent. Behind a LayerNorm F jumps close to
+    the zero latent, so that no practical ``n_steps`` reaches F(z) - F(0), and steps ever nearer to
+    it keep adding to the map; ``return_convergence_delta`` tells how much is missing. There start
+    from an input that says nothing, by ``baselines`` (``models.blank_pixels``,
+    ``models.blank_ids``), or from the layer's mean, by ``layer_baselines``.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
@@ -119,9 +123,9 @@ class NarrowingIB(LayerMethod, GradientAttribution):
                 for each row.
             attribute_to_layer_input: explain the layer's input instead of its output.
             grad_kwargs: further arguments of ``torch.autograd.grad``.
-            layer_baselines: the latent where the path starts: a number, or a tensor of the layer's
-                shape or with one row; a tuple of these for a layer with several tensors, a list for
-                a list of layers. Default: zero.
+            layer_baselines: the latent where the path starts: a number, a tensor of the layer's
+                shape or with one row, or ``LayerStatistics``, whose mean it is; a tuple of these
+                for a layer with several tensors, a list for a list of layers. Default: zero.
 
         Returns:
             the layer's shape, signed, in the units of the model's output (float32 for
@@ -298,7 +302,8 @@ def _start(suffix: LayerSuffix, start: LayerBaselines) -> tuple[Tensor, ...]:
         )
     spread = []
     for part, own in zip(parts, suffix.latent, strict=True):
-        tensor = torch.as_tensor(part, dtype=own.dtype, device=own.device)
+        value = part.mean[None] if isinstance(part, LayerStatistics) else part
+        tensor = torch.as_tensor(value, dtype=own.dtype, device=own.device)
         if tensor.ndim and tensor.shape not in (own.shape, (1, *own.shape[1:])):
             raise ValueError(
                 f"`layer_baselines` must be a number or have the shape {tuple(own.shape)} of layer"

@@ -1,5 +1,6 @@
 """Image-text models as classifiers, and how to load them."""
 
+from captum_mi.models.blanks import blank_ids, blank_pixels
 from captum_mi.models.clip import load_clip
 from captum_mi.models.embedded_text import EmbeddedText
 from captum_mi.models.similarity import ImageTextSimilarity, TextImageSimilarity
@@ -10,6 +11,8 @@ __all__ = [
     "EmbeddedText",
     "ImageTextSimilarity",
     "TextImageSimilarity",
+    "blank_ids",
+    "blank_pixels",
     "blocks",
     "load_clip",
     "tokenize",
