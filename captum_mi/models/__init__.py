@@ -3,6 +3,7 @@
 from captum_mi.models.blanks import blank_ids, blank_pixels
 from captum_mi.models.clip import load_clip
 from captum_mi.models.embedded_text import EmbeddedText
+from captum_mi.models.sentences import SentenceSimilarity, load_sentence_encoder
 from captum_mi.models.similarity import ImageTextSimilarity, TextImageSimilarity
 from captum_mi.models.texts import tokenize
 from captum_mi.models.towers import blocks
@@ -10,10 +11,12 @@ from captum_mi.models.towers import blocks
 __all__ = [
     "EmbeddedText",
     "ImageTextSimilarity",
+    "SentenceSimilarity",
     "TextImageSimilarity",
     "blank_ids",
     "blank_pixels",
     "blocks",
     "load_clip",
+    "load_sentence_encoder",
     "tokenize",
 ]

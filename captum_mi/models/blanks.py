@@ -28,8 +28,10 @@ def blank_pixels(processor: Processor | ImageProcessor, pixels: Tensor) -> Tenso
 
     Example:
         >>> similarity = ImageTextSimilarity(clip, processor, ["a red circle"])
+        >>> from captum_mi.models.clip import preprocess
+        >>> x = preprocess(clip, processor, [scene.image])
         >>> nib = NarrowingIB(similarity, blocks(clip)[0])
-        >>> nib.attribute(pixels, blank_pixels(processor, pixels), target=0).shape
+        >>> nib.attribute(x, blank_pixels(processor, x), target=0).shape
         torch.Size([1, 65, 128])
     """
     middle = 0.0 if image_processor_of(processor).do_normalize else 0.5

@@ -57,7 +57,7 @@ class ImageTextSimilarity(nn.Module):
         self.training = model.training
         on_device = {name: value.to(_device(model)) for name, value in encoded.items()}
         with torch.no_grad():
-            embeddings = _unit(text_features(model, on_device))
+            embeddings = unit(text_features(model, on_device))
         self.register_buffer("text_embeddings", embeddings)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class ImageTextSimilarity(nn.Module):
             TypeError: if it is not the processor's ``pixel_values``.
             ValueError: if its shape is not such.
         """
-        features = _unit(image_features(self.model, pixel_values))
+        features = unit(image_features(self.model, pixel_values))
         return features @ self.text_embeddings.to(features).T
 
 
@@ -118,7 +118,7 @@ class TextImageSimilarity(nn.Module):
         self._eos_token_id = processor.tokenizer.eos_token_id
         pixels = preprocess(model, processor, images)
         with torch.no_grad():
-            embeddings = _unit(image_features(model, pixels))
+            embeddings = unit(image_features(model, pixels))
         self.register_buffer("image_embeddings", embeddings)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -155,11 +155,12 @@ class TextImageSimilarity(nn.Module):
         features = text_features(
             self.model, {"input_ids": input_ids, "attention_mask": attention_mask}
         )
-        features = _unit(features)
+        features = unit(features)
         return features @ self.image_embeddings.to(features).T
 
 
-def _unit(features: Tensor) -> Tensor:
+def unit(features: Tensor) -> Tensor:
+    """Returns the features at unit length, float32 for half precision."""
     return normalize(at_least_single(features), dim=-1, eps=EPS)
 
 
