@@ -109,6 +109,10 @@ def test_bad_texts_are_said(encoder):
     similarity = SentenceSimilarity(model, tokenizer, TEXTS)
     with pytest.raises(ValueError, match=r"a text has \d+ tokens, but the model reads at most 3\d"):
         similarity.tokenize(["a heart", " ".join(["heart"] * 60)])
+    longest = tokenizer.model_max_length
+    assert similarity.tokenize(["heart " * (longest - 2)])["input_ids"].shape == (1, longest)
+    with pytest.raises(ValueError, match=f"a text has {longest + 1} tokens"):
+        similarity.tokenize(["heart " * (longest - 1)])
 
 
 def folder_of(tmp_path, encoder, *, pooling=None, modules=("Transformer", "Pooling", "Normalize")):

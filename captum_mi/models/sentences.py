@@ -130,8 +130,7 @@ class SentenceSimilarity(nn.Module):
             places = torch.arange(mask.shape[1], device=mask.device)
             last = (mask * places).argmax(1)
             return unit(hidden[torch.arange(len(hidden), device=mask.device), last])
-        weights = mask[..., None].to(hidden)
-        return unit((hidden * weights).sum(1) / weights.sum(1).clamp(min=1))
+        return unit((hidden * mask[..., None].to(hidden)).sum(1))  # the mean's direction
 
 
 def load_sentence_encoder(
