@@ -17,6 +17,18 @@ def test_pointing_averages_over_both_objects(embedded):
     assert (row["hit"] * 6) % 1 == pytest.approx(0, abs=1e-9)
 
 
+def test_a_blank_start_points_better_than_the_zero_latent(embedded):
+    model, processor = embedded
+    zero, blank = (
+        pointing(model, processor, "nib", hidden_state=1, scenes=20, start=start)
+        for start in ("zero", "blank")
+    )
+    assert blank["hit"] >= 0.975 > zero["hit"]
+    assert blank["mass_inside"] > 1.5 * zero["mass_inside"]
+    with pytest.raises(TypeError, match="MultimodalIB takes no argument 'baselines'"):
+        pointing(model, processor, "m2ib", hidden_state=1, scenes=1, start="blank")
+
+
 def test_zero_latent_reference_is_captum_from_zero():
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3), nn.Tanh())
     x = torch.randn(2, 4)

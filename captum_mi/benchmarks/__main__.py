@@ -31,6 +31,12 @@ def main() -> None:
         "--hidden-state", type=int, help="of the image's tower (default: three blocks remain)"
     )
     points.add_argument(
+        "--start",
+        choices=["zero", "blank"],
+        default="zero",
+        help="where nib's path starts: the zero latent (the paper), or a blank image's",
+    )
+    points.add_argument(
         "--methods",
         nargs="+",
         choices=METHODS,
@@ -74,6 +80,7 @@ def _pointing(options: argparse.Namespace) -> None:
             method,
             hidden_state=hidden_state,
             scenes=options.scenes,
+            start=options.start if METHODS[method].takes("baselines") else "zero",
             **METHODS[method].taken(n_steps=options.steps),
         )
         print(
