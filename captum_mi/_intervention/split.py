@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_mi._intervention import nested
+from captum_mi._intervention.arguments import as_tuple, check_layer, model_arguments
 from captum_mi._intervention.hooks import edit_every_output, module_name
 from captum_mi._intervention.suffix import LayerSuffix
 from captum_mi._intervention.trace import LayerTrace, Tracer
@@ -77,16 +78,9 @@ def trace_layers(
 ) -> tuple[tuple[Any, ...], Tensor, list[LayerTrace]]:
     """Runs the model once, see :func:`split_at`, and returns its arguments, output and traces."""
     for layer in layers:
-        if not isinstance(layer, nn.Module):
-            raise TypeError(
-                f"`layer` must be a module or a list of modules, got {type(layer).__name__}; "
-                "take a module by its name with model.get_submodule(name)"
-            )
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
-    if additional_forward_args is not None and not isinstance(additional_forward_args, tuple):
-        additional_forward_args = (additional_forward_args,)
+        check_layer(layer)
     with torch.inference_mode(mode=False), torch.no_grad(), advise_on_scores(forward_func):
-        args = nested.detached_copy((*inputs, *(additional_forward_args or ())))
+        args = nested.detached_copy(model_arguments(inputs, additional_forward_args))
         move = move if len(layers) == 1 else None
         tracing = partial(Tracer, forward_func, layers, at_input=at_input, move=move)
         tracer = tracing()
@@ -95,7 +89,7 @@ def trace_layers(
             # A module calls the layer without owning it: which outputs to keep was not clear.
             tracer = tracing(keep_all=True)
             output = tracer.run(nested.detached_copy(args))
-    return args, check_output(output, inputs), tracer.traces
+    return args, check_output(output, as_tuple(inputs)), tracer.traces
 
 
 def trace_elsewhere(
@@ -112,7 +106,7 @@ def trace_elsewhere(
     Returns:
         the traces; None if an input could not be changed, or the model does not run on others.
     """
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    inputs = as_tuple(inputs)
     changed = tuple(_shrink(each) if each.is_floating_point() else each for each in inputs)
     for own, other in zip(inputs, changed, strict=True):
         same = (own == other).reshape(own.shape[0] if own.ndim else 1, -1).all(1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from captum_mi._intervention.arguments import as_tuple, check_layer, model_arguments
 from captum_mi._intervention.attention import attention_probabilities
 from captum_mi._intervention.hooks import module_name
 from captum_mi._intervention.nested import detached_copy
@@ -57,21 +58,15 @@ def attend(
         ValueError: if there is no self-attention in the layer, or a NaN turns up.
         AssertionError: if ``target`` does not fit the output.
     """
-    if not isinstance(layer, nn.Module):
-        raise TypeError(
-            f"`layer` must be a module or a list of modules, got {type(layer).__name__}; take a"
-            " module by its name with model.get_submodule(name)"
-        )
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
-    if additional_forward_args is not None and not isinstance(additional_forward_args, tuple):
-        additional_forward_args = (additional_forward_args,)
+    check_layer(layer)
+    args = model_arguments(inputs, additional_forward_args)
     name = module_name(forward_func, layer)
     for module in layer.modules():
         warn_if_training(module, forward_func)
     with torch.inference_mode(mode=False), torch.enable_grad():
         with attention_probabilities(layer) as found, advise_on_scores(forward_func):
-            found_output = forward_func(*detached_copy((*inputs, *(additional_forward_args or ()))))
-        output = check_output(found_output, inputs)
+            found_output = forward_func(*detached_copy(args))
+        output = check_output(found_output, as_tuple(inputs))
         _check_attention(found, name, batch=len(output))
         scores = target_scores(output, target)
         gradients = torch.autograd.grad(scores.sum(), found, materialize_grads=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from captum_mi._checks import check_choice, check_positive
 from captum_mi._intervention import nested
+from captum_mi._intervention.arguments import as_tuple
 from captum_mi._intervention.precision import at_least_single
 from captum_mi._intervention.split import split_at, trace_layers
 from captum_mi._intervention.suffix import LayerSuffix
@@ -273,41 +274,33 @@ def _baseline_inputs(
     inputs: Tensor | tuple[Tensor, ...], baselines: BaselineType
 ) -> tuple[Tensor, ...]:
     """Spreads baselines, numbers or single rows too, to the shape of the inputs."""
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     given = baselines if isinstance(baselines, tuple) else (baselines,)
-    if len(given) != len(inputs):
-        raise ValueError(
-            f"`baselines` must have one entry for each of the {len(inputs)} inputs, got"
-            f" {len(given)}"
-        )
-    spread = []
-    for own, baseline in zip(inputs, given, strict=True):
-        tensor = torch.as_tensor(baseline, dtype=own.dtype, device=own.device)
-        if tensor.ndim and tensor.shape not in (own.shape, (1, *own.shape[1:])):
-            raise ValueError(
-                f"`baselines` must be numbers or have the shape {tuple(own.shape)} of the inputs,"
-                f" or one row of it, got {tuple(tensor.shape)}"
-            )
-        spread.append(tensor.expand_as(own))
-    return tuple(spread)
+    return _spread("baselines", given, as_tuple(inputs), "inputs")
 
 
 def _start(suffix: LayerSuffix, start: LayerBaselines) -> tuple[Tensor, ...]:
     """Spreads the start of the path over the layer's tensors."""
-    parts = start if isinstance(start, tuple) else (start,) * len(suffix.latent)
-    if len(parts) != len(suffix.latent):
+    given = start if isinstance(start, tuple) else (start,) * len(suffix.latent)
+    latents = [part.mean[None] if isinstance(part, LayerStatistics) else part for part in given]
+    return _spread("layer_baselines", latents, suffix.latent, f"tensors of layer {suffix.name}")
+
+
+def _spread(
+    argument: str, values: Sequence[Tensor | float], tensors: tuple[Tensor, ...], owner: str
+) -> tuple[Tensor, ...]:
+    """Spreads numbers, or tensors of one row, to the shapes of the tensors."""
+    if len(values) != len(tensors):
         raise ValueError(
-            f"`layer_baselines` must have one entry for each of the {len(suffix.latent)} tensors of"
-            f" layer {suffix.name}, got {len(parts)}"
+            f"`{argument}` must have one entry for each of the {len(tensors)} {owner}, got"
+            f" {len(values)}"
         )
     spread = []
-    for part, own in zip(parts, suffix.latent, strict=True):
-        value = part.mean[None] if isinstance(part, LayerStatistics) else part
+    for value, own in zip(values, tensors, strict=True):
         tensor = torch.as_tensor(value, dtype=own.dtype, device=own.device)
         if tensor.ndim and tensor.shape not in (own.shape, (1, *own.shape[1:])):
             raise ValueError(
-                f"`layer_baselines` must be a number or have the shape {tuple(own.shape)} of layer"
-                f" {suffix.name}, got {tuple(tensor.shape)}"
+                f"`{argument}` must be numbers or have the shape {tuple(own.shape)} of the {owner},"
+                f" or one row of it, got {tuple(tensor.shape)}"
             )
         spread.append(tensor.detach().expand_as(own))
     return tuple(spread)

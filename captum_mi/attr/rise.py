@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_mi._checks import check_positive
+from captum_mi._intervention.arguments import as_tuple
 from captum_mi._intervention.precision import at_least_single
 from captum_mi._intervention.split import advise_on_scores
 from captum_mi._intervention.suffix import LayerSuffix
@@ -104,7 +105,7 @@ class LayerRISE(LayerMethod, PerturbationAttribution):
         if not 0 < probability < 1:
             raise ValueError(f"`probability` must be between 0 and 1, got {probability}")
         layers = iter(self.layers)
-        given = inputs if isinstance(inputs, tuple) else (inputs,)
+        given = as_tuple(inputs)
 
         def explain(suffix: LayerSuffix) -> tuple[Tensor, ...]:
             layer, latent = next(layers), suffix.latent
@@ -231,7 +232,7 @@ class RISE(PerturbationAttribution):
             AssertionError, IndexError, RuntimeError: if ``target`` does not fit the output, as
                 Captum raises.
         """
-        given = inputs if isinstance(inputs, tuple) else (inputs,)
+        given = as_tuple(inputs)
         _check_inputs(given)
         model = _WithEntry(self.forward_func, len(given))
         method = LayerRISE(model, model.inputs)

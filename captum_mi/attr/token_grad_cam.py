@@ -11,6 +11,7 @@ from captum.attr import LayerGradCam, LayerGradientXActivation
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from captum_mi._intervention.arguments import as_tuple
 from captum_mi._intervention.precision import at_least_single
 from captum_mi._intervention.suffix import LayerSuffix
 from captum_mi.attr._base import Attributions, LayerMethod, check_finite, warn_if_degenerate
@@ -112,7 +113,7 @@ class TokenGradCam(LayerMethod):
             AssertionError, IndexError, RuntimeError: if ``target`` does not fit the output, as
                 Captum raises.
         """
-        given = inputs if isinstance(inputs, tuple) else (inputs,)
+        given = as_tuple(inputs)
         image = given[0] if len(given) == 1 and isinstance(given[0], Tensor) else None
         size = image.shape[-2:] if image is not None and image.ndim == 4 else None
         layers = iter(self.layers)
