@@ -28,7 +28,7 @@ from captum_mi.evaluation.method_row import MethodRow
 from captum_mi.evaluation.passes import count_passes
 from captum_mi.evaluation.published import headline, published, published_text_confidence
 from captum_mi.evaluation.report import advantage, comparisons, summarize, sweep_plot, table
-from captum_mi.evaluation.rows import sweep_rows, table_rows
+from captum_mi.evaluation.rows import SWEEPS, sweep_rows, table_rows
 from captum_mi.evaluation.run import Evaluation, evaluate
 from captum_mi.explanation import attribute_image, attribute_text
 from captum_mi.maps import image_map, min_max
@@ -545,19 +545,42 @@ def test_the_headline_of_the_paper():
 
 def test_published_tables():
     tables = published()
-    values = tables["table2"]["values"]
-    assert set(values) == {"Conceptual Captions", "ImageNet", "Flickr8k"}
-    assert all(set(methods) == set(METHODS) for methods in values.values())
-    assert [name for name in tables if name.startswith("table") and tables[name]["complete"]] == [
-        "table2"
-    ]
-    assert (
-        values["ImageNet"]["rise"]["image_increase"] > values["ImageNet"]["nib"]["image_increase"]
-    )
-    best = tables["table5"]["values"]
-    assert all(
-        best[name]["0.01"]["image_drop"] < values[name]["nib"]["image_drop"] for name in best
-    )
+    methods = ["m2ib", "rise", "gradcam", "chefer", "attention", "mfaba", "fastig", "nib"]
+    lines = {
+        "table2": methods,
+        "table3": ["5", "10", "15", "20"],
+        "table4": ["3", "6", "9"],
+        "table5": [f"{beta:g}" for beta in SWEEPS["beta"][1]],
+        "table6": ["3", "8", "13", "18"],
+        "table7": ["2", "4", "5", "6", "7", "8"],
+    }
+    assert list(tables) == ["source", *lines, "table8"]
+    for name, expected in lines.items():
+        values = tables[name]["values"]
+        assert tables[name]["complete"]
+        assert list(values) == ["Conceptual Captions", "ImageNet", "Flickr8k"]
+        columns = [*SCORES, "fps"] if name == "table2" else list(SCORES)
+        for found in values.values():
+            assert list(found) == expected
+            assert all(list(scores) == columns for scores in found.values())
+    assert list(tables["table8"]["values"]) == methods
+    assert tables["table3"]["values"]["Flickr8k"]["20"]["text_drop"] == 0.8326
+    assert tables["table4"]["values"]["ImageNet"]["3"]["text_increase"] == 31.9
+    assert tables["table5"]["values"]["Conceptual Captions"]["0.9"]["image_drop"] == 2.9715
+    assert tables["table5"]["values"]["ImageNet"]["0.04"]["text_drop"] == 1.7488
+    assert tables["table6"]["values"]["ImageNet"]["13"]["text_increase"] == 57.3
+    assert tables["table7"]["values"]["Flickr8k"]["5"]["image_increase"] == 27.4
+    assert tables["table8"]["values"]["m2ib"] == {"forward": 22, "backward": 20}
+
+
+def test_published_tables_agree_where_they_overlap():
+    values = {name: table["values"] for name, table in published().items() if name != "source"}
+    for data, methods in values["table2"].items():
+        nib = {score: methods["nib"][score] for score in SCORES}
+        assert values["table3"][data]["10"] == values["table4"][data]["9"] == nib
+        assert values["table4"][data]["6"] == values["table7"][data]["6"]
+        text_drops = [line["text_drop"] for line in values["table3"][data].values()]
+        assert text_drops == sorted(text_drops)
 
 
 def test_a_sweeps_plot_shows_each_score_with_its_standard_error():

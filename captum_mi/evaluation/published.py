@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 
 def published() -> dict[str, Any]:
-    """Returns the paper's Tables 2 to 8, as far as they are known.
+    """Returns the paper's Tables 2 to 8.
 
     Returns:
-        "table2" to "table8", each with "what" it holds, whether it is "complete", and its "values";
-        methods go by their names in ``METHODS``.
+        "table2" to "table8", each with "what" it holds, whether it is "complete", and its "values":
+        by data set (but in Table 8), then by method, by its name in ``METHODS``, or by the value of
+        the setting, as text: {"image_drop", "image_increase", "text_drop", "text_increase"}.
 
-    Source: Zhu et al., ICLR 2025; Table 2 from the results in the authors' repository.
+    Source: Zhu et al., ICLR 2025.
 
     Example:
         >>> published()["table2"]["values"]["ImageNet"]["nib"]["image_drop"]
