@@ -126,7 +126,7 @@ def test_layer_baselines_are_where_the_path_starts(start):
         start, start
     )
     expected = IntegratedGradients(model[2:]).attribute(
-        model[:2](x), baselines=value, target=0, n_steps=10, method="riemann_right"
+        model[:2](x), baselines=value, target=0, n_steps=10, method="riemann_middle"
     )
     actual, delta = NarrowingIB(model, model[1]).attribute(
         x, target=0, layer_baselines=value, return_convergence_delta=True

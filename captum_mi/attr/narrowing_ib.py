@@ -56,7 +56,8 @@ class NarrowingIB(LayerMethod, GradientAttribution):
     the zero latent, so that no practical ``n_steps`` reaches F(z) - F(0), and steps ever nearer to
     it keep adding to the map; ``return_convergence_delta`` tells how much is missing. There start
     from an input that says nothing, by ``baselines`` (``models.blank_pixels``,
-    ``models.blank_ids``), or from the layer's mean, by ``layer_baselines``.
+    ``models.blank_ids``), or from the layer's mean, by ``layer_baselines``: with them the sum is
+    F(z) - F(start), up to a percent or so at 10 steps.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
@@ -94,7 +95,7 @@ class NarrowingIB(LayerMethod, GradientAttribution):
         target: TargetType = None,
         additional_forward_args: object = None,
         n_steps: int = 10,
-        method: str = "riemann_right",
+        method: str | None = None,
         internal_batch_size: int | None = None,
         return_convergence_delta: bool = False,
         attribute_to_layer_input: bool = False,
@@ -113,11 +114,12 @@ class NarrowingIB(LayerMethod, GradientAttribution):
             additional_forward_args: further arguments of ``forward_func``. A tensor with B rows is
                 repeated with the batch; anything else is passed on as it is.
             n_steps: points of the quadrature, at least 2 ("gausslegendre": 1).
-            method: Captum's name of the quadrature: "riemann_right" (the paper's, its error falls
-                as 1 / n_steps), "riemann_middle", "gausslegendre" (the most accurate on a smooth
-                model), "riemann_left" or "riemann_trapezoid". The last two evaluate the start of
-                the path and need a model that is smooth there; the weights of Captum's trapezoid
-                sum to 1 - 1 / n_steps.
+            method: Captum's name of the quadrature: "riemann_middle", "gausslegendre" (Captum's
+                default; better where the model is very smooth), "riemann_right" (the paper's, its
+                error falls as 1 / n_steps), "riemann_left" or "riemann_trapezoid". The last two
+                evaluate the start of the path and need a model that is smooth there; the weights
+                of Captum's trapezoid sum to 1 - 1 / n_steps. Default: "riemann_middle" with
+                baselines, "riemann_right" without.
             internal_batch_size: rows that run through the model behind the layer at once; fewer
                 than B count as B. Changes memory, not numbers.
             return_convergence_delta: return also the sum of the attributions minus F(z) - F(start),
@@ -141,6 +143,9 @@ class NarrowingIB(LayerMethod, GradientAttribution):
             AssertionError, IndexError, RuntimeError: if ``target`` does not fit the output, as
                 Captum raises.
         """
+        if method is None:
+            informed = baselines is not None or layer_baselines is not None
+            method = "riemann_middle" if informed else "riemann_right"
         _check_quadrature(method, n_steps)
         if internal_batch_size is not None:
             check_positive("internal_batch_size", internal_batch_size)

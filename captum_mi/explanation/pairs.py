@@ -1,0 +1,201 @@
+"""Explaining image-text pairs: where in the image, and in which words, the evidence lies."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+
+from captum_mi._checks import check_choice, check_positive
+from captum_mi.attr.methods import METHODS
+from captum_mi.explanation.attribution import Attributed, Start, attribute_image, attribute_text
+from captum_mi.maps import (
+    TokenScores,
+    image_map,
+    image_seen,
+    patch_map,
+    patch_size,
+    token_scores,
+)
+from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, tokenize
+from captum_mi.models.clip import preprocess
+from captum_mi.models.towers import hidden_states as checked_hidden_states
+
+if TYPE_CHECKING:
+    from captum_mi._protocols import Image, Processor
+
+
+@dataclass(frozen=True)
+class PairExplanation:
+    """What speaks for, and against, an image and a text belonging together.
+
+    Attributes:
+        text: the text.
+        cosine: similarity of the pair.
+        patches: (h, w) signed attribution of the image's patches.
+        heat: (H, W) the same on the pixels that the model saw.
+        tokens: signed attribution of the text's tokens.
+        gaps: by how much the sums of the image's and of the text's attribution miss what the cosine
+            gains along their paths, as a share of it; each None for a method that follows no path.
+    """
+
+    text: str
+    cosine: float
+    patches: Tensor
+    heat: Tensor
+    tokens: TokenScores
+    gaps: tuple[float | None, float | None]
+
+    def as_dict(self) -> dict[str, object]:
+        """Returns all but ``heat`` in terms that JSON knows.
+
+        Example:
+            >>> (pair,) = explain_pairs(clip, processor, scene.image, ["a heart"]).pairs
+            >>> list(pair.as_dict())
+            ['text', 'cosine', 'patches', 'tokens', 'completeness_gaps']
+        """
+        tokens = zip(self.tokens.tokens, self.tokens.scores, self.tokens.special, strict=True)
+        return {
+            "text": self.text,
+            "cosine": self.cosine,
+            "patches": self.patches.tolist(),
+            "tokens": [
+                {"token": token, "score": score, "special": special}
+                for token, score, special in tokens
+            ],
+            "completeness_gaps": self.gaps,
+        }
+
+
+@dataclass(frozen=True)
+class ImageExplanation:
+    """Explanations of one image with several texts.
+
+    Attributes:
+        hidden_states: those asked for, in the image and in the text tower; explained by methods
+            whose place they are.
+        pixels: (H, W, 3) in [0, 1], the image as the model saw it, resized and cropped.
+        pairs: one explanation per text.
+    """
+
+    hidden_states: tuple[int, int]
+    pixels: Tensor
+    pairs: tuple[PairExplanation, ...]
+
+
+def explain_pairs(
+    model: nn.Module,
+    processor: Processor,
+    image: Image,
+    texts: Sequence[str],
+    *,
+    method: str = "nib",
+    hidden_states: tuple[int | None, int | None] = (None, None),
+    start: Start | None = None,
+    n_steps: int = 10,
+    show_progress: bool = False,
+) -> ImageExplanation:
+    """Explains an image with each of some texts, from both sides.
+
+    Every method explains the place that it is made for, the ``place`` of its entry in ``METHODS``.
+
+    Args:
+        model: image-text model.
+        processor: its processor.
+        image: the image, in any form that the processor takes.
+        texts: the texts.
+        method: a name in ``METHODS``.
+        hidden_states: those to explain in the image and in the text tower, see
+            ``models.towers.hidden_states``.
+        start: where the method's path starts, or its noise lies: "zero", "blank", or fitted
+            statistics; None is its own, the ``start`` of its entry in ``METHODS``.
+        n_steps: steps of a method that has steps.
+        show_progress: show the progress of a method that can tell it.
+
+    Returns:
+        the image as seen and one explanation per text.
+
+    Raises:
+        ValueError: if an argument is out of range, or the method has no such start.
+
+    Warns:
+        UserWarning: if a map's sum misses what the cosine gains by more than this, so that the map
+            says little.
+
+    Example:
+        >>> clip, processor = load_clip()
+        >>> scene = Scenes(1, objects=2)[0]
+        >>> explain_pairs(clip, processor, scene.image, scene.texts).pairs[0].heat.shape
+        torch.Size([64, 64])
+    """
+    known = METHODS[check_choice("method", method, METHODS)]
+    check_positive("n_steps", n_steps)
+    to_texts = ImageTextSimilarity(model, processor, texts)
+    image_state, text_state = checked_hidden_states(model, hidden_states, known.hidden_states)
+    pixels = preprocess(model, processor, [image])
+    size = pixels.shape[-2:]
+
+    options = {"start": start, **known.taken(n_steps=n_steps)}
+    in_image = attribute_image(
+        method,
+        to_texts,
+        processor,
+        pixels.expand(len(texts), -1, -1, -1),
+        list(range(len(texts))),
+        hidden_state=image_state,
+        **options,
+        **known.taken(show_progress=show_progress),
+    )
+    heats = image_map(in_image.values, size, model=model)[:, 0].cpu()
+    patches = _patches(in_image.values, heats, model)
+    with torch.no_grad():
+        cosines = to_texts(pixels)[0].tolist()
+    to_image = TextImageSimilarity(model, processor, [image])
+    pairs = []
+    for row, text in enumerate(texts):  # one by one: padding to the longest must not matter
+        encoded = {
+            name: value.to(pixels.device)
+            for name, value in tokenize(model, processor, [text]).items()
+        }
+        in_text = attribute_text(
+            method, to_image, processor, encoded, 0, hidden_state=text_state, **options
+        )
+        (tokens,) = token_scores(in_text.values, encoded["input_ids"], processor)
+        gaps = (
+            _gap(in_image, row, f"the image's map for {text!r}"),
+            _gap(in_text, 0, f"the words' map of {text!r}"),
+        )
+        pairs.append(PairExplanation(text, cosines[row], patches[row], heats[row], tokens, gaps))
+    return ImageExplanation(
+        hidden_states=(image_state, text_state),
+        pixels=image_seen(pixels, processor),
+        pairs=tuple(pairs),
+    )
+
+
+def _gap(found: Attributed, row: int, what: str) -> float | None:
+    """Returns a map's completeness gap; warns where its sum is less than what it misses."""
+    if found.delta is None or found.gap is None:
+        return None
+    total, delta = float(found.values[row].sum()), float(found.delta[row])
+    if abs(delta) > abs(total):
+        warnings.warn(
+            f"{what} sums to {total:+.3f}, but along its path the cosine gains"
+            f" {total - delta:+.3f}: it misses more than it says; give more `n_steps`, or another"
+            " `start`, such as 'blank'",
+            stacklevel=3,
+        )
+    return float(found.gap[row])
+
+
+def _patches(attribution: Tensor, heats: Tensor, model: nn.Module) -> Tensor:
+    """Returns the map at the resolution of the patches, (B, h, w)."""
+    if attribution.ndim == 3:
+        return patch_map(attribution, heats.shape[-2:], model=model)[:, 0].cpu()
+    side = patch_size(model)
+    return avg_pool2d(heats, side) * side**2
