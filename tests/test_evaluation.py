@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from captum_mi.evaluation.published import headline, published, published_text_c
 from captum_mi.evaluation.report import advantage, comparisons, summarize, sweep_plot, table
 from captum_mi.evaluation.rows import SWEEPS, sweep_rows, table_rows
 from captum_mi.evaluation.run import Evaluation, evaluate
-from captum_mi.explanation import attribute_image, attribute_text
+from captum_mi.explanation import TowerStatistics, attribute_image, attribute_text
 from captum_mi.maps import image_map, min_max
 from captum_mi.models import ImageTextSimilarity
 
@@ -88,10 +89,12 @@ def test_records_are_the_metrics_of_the_maps(embedded):
     model, processor = embedded
     evaluation = Evaluation(model, processor)
     sample = evaluation.read(scene_pairs(3, seed=4)[1])
-    record = evaluation.run(MethodRow("nib", "nib", (3, 1), {"n_steps": 4}), sample)
+    record = evaluation.run(MethodRow("nib", "nib", (3, 1), options={"n_steps": 4}), sample)
     similarity = ImageTextSimilarity(model, processor, [sample.pair.text])
-    attribution = attribute_image("nib", similarity, sample.pixels, 0, hidden_state=3, n_steps=4)
-    heat = image_map(attribution, sample.pixels, model=model)
+    of_image = attribute_image(
+        "nib", similarity, processor, sample.pixels, 0, hidden_state=3, n_steps=4
+    )
+    heat = image_map(of_image.values, sample.pixels, model=model)
     with torch.no_grad():
         before, after = (
             float(similarity(x)) for x in (sample.pixels, sample.pixels * min_max(heat))
@@ -103,8 +106,11 @@ def test_records_are_the_metrics_of_the_maps(embedded):
         "nib", sample.to_image, processor, sample.encoded, 0, hidden_state=1, n_steps=4
     )
     for row, sign in zip(table_rows(["nib", "inverted"], (3, 1), n_steps=4), (1, -1), strict=True):
-        torch.testing.assert_close(row.image_map(sample), sign * heat)
-        torch.testing.assert_close(row.token_scores(sample)[0, 0], sign * of_text[0].sum(-1))
+        torch.testing.assert_close(row.image_map(sample).values, sign * heat)
+        scores = row.token_scores(sample).values[0, 0]
+        torch.testing.assert_close(scores, sign * of_text.values[0].sum(-1))
+    assert record["image_gap"] == pytest.approx(float(of_image.gap), abs=1e-6)
+    assert record["text_gap"] == pytest.approx(float(of_text.gap), abs=1e-6)
 
 
 @pytest.mark.parametrize("method", [*METHODS, *CONTROLS])
@@ -114,7 +120,8 @@ def test_every_row_runs_on_another_family(method):
         np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     )
     pair = Pair("one", "a red circle", picture)
-    (row,) = table_rows([method], (3, 3), n_steps=3, n_masks=20)
+    fitted = partial(TowerStatistics.fit, model, processor, [pair, pair])
+    (row,) = table_rows([method], (3, 3), fitted, n_steps=3, n_masks=20)
     evaluation = Evaluation(model, processor)
     record = evaluation.run(row, evaluation.read(pair), example=True)
     assert np.isfinite(scores(record)).all()
@@ -125,7 +132,7 @@ def test_every_row_runs_on_another_family(method):
 
 def test_the_published_text_score_is_another(embedded):
     model, processor = embedded
-    row = MethodRow("nib", "nib", (3, 1), {"n_steps": 4})
+    row = MethodRow("nib", "nib", (3, 1), options={"n_steps": 4})
     records = []
     for text_confidence in (None, published_text_confidence):
         evaluation = Evaluation(model, processor, text_confidence=text_confidence)
@@ -139,8 +146,11 @@ def test_passes_are_those_of_the_papers_table(embedded):
     evaluation = Evaluation(model, processor)
     sample = evaluation.read(scene_pairs(1)[0])
     expected = {
-        # Per modality: the other encoder, one whole run, n suffixes, the last of them alone.
-        "nib": (2 * (10 + 3), 2 * 10),
+        # Per modality: the other encoder, one whole run, n suffixes, the last of them alone, and
+        # both ends of the path for the completeness gap.
+        "nib-zero": (2 * (10 + 3 + 2), 2 * 10),
+        # A whole run on the blank input; three copies and three alone check the suffix.
+        "nib": (2 * (1 + 2 + 10 + 6 + 2), 2 * 10),
         "gradcam": (2 * 3, 2),
         "chefer": (2 * 2, 2),
         "attention": (2 * 2, 2),
@@ -374,8 +384,8 @@ def test_more_steps_bring_the_map_nearer_to_its_limit(embedded):
     samples = [evaluation.read(pair) for pair in scene_pairs(3, seed=9)]
 
     def maps(n_steps):
-        row = MethodRow("nib", "nib", (3, 1), {"n_steps": n_steps})
-        return torch.cat([row.image_map(sample).flatten(1) for sample in samples])
+        row = MethodRow("nib", "nib-zero", (3, 1), options={"n_steps": n_steps})
+        return torch.cat([row.image_map(sample).values.flatten(1) for sample in samples])
 
     limit = maps(200)
     correlations = []
@@ -394,7 +404,7 @@ def test_more_steps_bring_the_map_nearer_to_its_limit(embedded):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--methods", "magic"], "`--methods` must be one of 'nib', 'm2ib'.*got 'magic'"),
+        (["--methods", "magic"], "`--methods` must be one of 'nib', 'nib-zero'.*got 'magic'"),
         (["--methods", "nib", "nib"], "`--methods` names 'nib' twice"),
         (["--samples", "0"], "`--samples` must be at least 1, got 0"),
         (["--steps", "-1"], "`--steps` must be at least 1, got -1"),
@@ -510,8 +520,9 @@ def test_noise_is_drawn_for_each_pair(embedded):
     first, second = (evaluation.read(pair) for pair in scene_pairs(2))
     for row in table_rows(["random", "patches"], (3, 1)):
         for draw in (row.image_map, row.token_scores):
-            torch.testing.assert_close(draw(first), draw(first), rtol=0, atol=0)
-            assert (draw(first)[..., :3] - draw(second)[..., :3]).abs().max() > 0.1
+            one, other = draw(first).values, draw(second).values
+            torch.testing.assert_close(draw(first).values, one, rtol=0, atol=0)
+            assert (one[..., :3] - other[..., :3]).abs().max() > 0.1
 
 
 def test_advantage_is_paired():
@@ -545,7 +556,7 @@ def test_the_headline_of_the_paper():
 
 def test_published_tables():
     tables = published()
-    methods = ["m2ib", "rise", "gradcam", "chefer", "attention", "mfaba", "fastig", "nib"]
+    methods = ["m2ib", "rise", "gradcam", "chefer", "attention", "mfaba", "fastig", "nib-zero"]
     lines = {
         "table2": methods,
         "table3": ["5", "10", "15", "20"],
@@ -576,7 +587,7 @@ def test_published_tables():
 def test_published_tables_agree_where_they_overlap():
     values = {name: table["values"] for name, table in published().items() if name != "source"}
     for data, methods in values["table2"].items():
-        nib = {score: methods["nib"][score] for score in SCORES}
+        nib = {score: methods["nib-zero"][score] for score in SCORES}
         assert values["table3"][data]["10"] == values["table4"][data]["9"] == nib
         assert values["table4"][data]["6"] == values["table7"][data]["6"]
         text_drops = [line["text_drop"] for line in values["table3"][data].values()]
@@ -614,26 +625,34 @@ def test_controls_make_the_maps_that_they_are_named_after(embedded):
     rows = dict(zip(CONTROLS, table_rows(list(CONTROLS), (3, 1), n_steps=3), strict=True))
     assert {name: row.name for name, row in rows.items()} == {name: name for name in CONTROLS}
     of_pixels = IntegratedGradients(sample.to_text).attribute(sample.pixels, target=0)
-    torch.testing.assert_close(
-        rows["ig"].image_map(sample), of_pixels.sum(1, keepdim=True).float(), atol=1e-5, rtol=1e-3
-    )
+    found, gap = rows["ig"].image_map(sample)
+    expected = of_pixels.sum(1, keepdim=True).float()
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
+    with torch.no_grad():
+        gained = float(sample.to_text(sample.pixels) - sample.to_text(sample.pixels * 0))
+    assert gap == pytest.approx(abs(float(of_pixels.sum()) / gained - 1), abs=1e-3)
     text = sample.text
     start = text.embeddings.where(text.special[:, None], 0)
     of_words = IntegratedGradients(text).attribute(text.embeddings, baselines=start, target=0)
-    scores = rows["ig"].token_scores(sample)
+    scores, gap = rows["ig"].token_scores(sample)
+    with torch.no_grad():
+        gained = float(text(text.embeddings) - text(start))
+    assert gap == pytest.approx(abs(float(of_words.sum()) / gained - 1), abs=1e-3)
     torch.testing.assert_close(scores[0], of_words.sum(1).float(), atol=1e-5, rtol=1e-3)
     # Pinned: the noise of a pair is part of every table that was written.
-    noise = rows["random"].image_map(sample)
+    noise = rows["random"].image_map(sample).values
     assert noise.shape == (1, 1, 64, 64)
     drawn = pytest.approx([0.1147115, 0.9001560, 0.7132899])
     assert noise[0, 0, 0, :3].tolist() == drawn
-    patches = rows["patches"].image_map(sample)
+    patches = rows["patches"].image_map(sample).values
     assert patches[0, 0, 0, :4].tolist() == pytest.approx([0.1147115] * 4)  # half a patch's border
     assert patches[0, 0, 0, 60:].tolist() == pytest.approx([0.1394264] * 4)
     for name in ("random", "patches"):
-        assert rows[name].token_scores(sample)[0, 0, :3].tolist() == drawn
+        assert rows[name].token_scores(sample).values[0, 0, :3].tolist() == drawn
     nib = table_rows(["nib"], (3, 1), n_steps=3)[0]
-    torch.testing.assert_close(rows["inverted"].image_map(sample), -nib.image_map(sample))
+    turned = rows["inverted"].image_map(sample)
+    torch.testing.assert_close(turned.values, -nib.image_map(sample).values)
+    assert turned.gap is None
 
 
 def test_options_of_a_table_go_to_the_methods_that_take_them():
@@ -646,7 +665,7 @@ def test_options_of_a_table_go_to_the_methods_that_take_them():
 
 def test_an_option_that_a_rows_method_does_not_take_is_refused(embedded):
     sample = Evaluation(*embedded).read(scene_pairs(1)[0])
-    row = MethodRow("nib", "nib", (3, 1), {"n_masks": 20})
+    row = MethodRow("nib", "nib", (3, 1), options={"n_masks": 20})
     for explain in (row.image_map, row.token_scores):
         with pytest.raises(TypeError, match="NarrowingIB takes no argument 'n_masks'"):
             explain(sample)

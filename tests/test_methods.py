@@ -15,7 +15,8 @@ from torch import nn
 
 from captum_mi.attr import METHODS, RISE, GenericAttention, LayerRISE
 from captum_mi.attr.methods import Method, Place, call_attribute, options_of
-from captum_mi.explanation import attribute_image, attribute_text, layer_of
+from captum_mi.datasets import scene_pairs
+from captum_mi.explanation import TowerStatistics, attribute_image, attribute_text, layer_of
 from captum_mi.metrics import explain
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
 from captum_mi.models.towers import hidden_state, token_embedding
@@ -64,7 +65,7 @@ def test_constructor_takes_captums_device_ids(factory, clip):
 def test_whether_it_multiplies_by_inputs(name, factory, clip):
     # The layer's value times weights, or what the output loses without it; not nats, nor the steps
     # of an attack, nor what is read off attention.
-    multiplies = name in {"nib", "fastig", "gradcam", "rise"}
+    multiplies = name in {"nib", "nib-zero", "nib-mean", "fastig", "gradcam", "rise"}
     assert factory(*clip).multiplies_by_inputs is multiplies
     assert RISE(clip[0]).multiplies_by_inputs
 
@@ -239,8 +240,13 @@ def test_every_entry_has_all_facts(name):
     assert known.explaining(None) is (RISE if name == "rise" else known.kind)
     assert known.unit in ("cosine", "nats", None)
     assert (known.least_steps is None) == (not known.takes("n_steps"))
-    signed = name in {"nib", "rise", "mfaba", "fastig"}
+    signed = name in {"nib", "nib-zero", "nib-mean", "rise", "mfaba", "fastig"}
     assert (known.unit == "cosine") == signed
+    starts = {"nib": "blank", "nib-zero": "zero", "m2ib": "zero"}
+    starts |= {"nib-mean": "fitted", "m2ib-prior": "fitted"}
+    assert known.start == starts.get(name)
+    early = known.start is not None and name != "nib-zero"
+    assert known.hidden_states == ((1, 0) if early else None)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].unit != "cosine"])
@@ -286,7 +292,7 @@ def test_places_in_words():
     said = {name: known.place.words((3, 1)) for name, known in METHODS.items()}
     at_hidden_states = "hidden states 3 (image) and 1 (text)"
     assert said == {
-        "nib": at_hidden_states,
+        **dict.fromkeys(("nib", "nib-zero", "nib-mean", "m2ib-prior"), at_hidden_states),
         "m2ib": at_hidden_states,
         "rise": "the pixels and the words' embeddings",
         "gradcam": at_hidden_states,
@@ -299,25 +305,40 @@ def test_places_in_words():
 
 @pytest.fixture(scope="module")
 def sides(embedded):
-    """The embedded model's similarities to a text and to an image, and both as they are given."""
+    """The embedded model's similarities to a text and to an image, both as they are given, and
+    statistics of both."""
     model, processor = embedded
     image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
     pixels = processor.image_processor(images=[image], return_tensors="pt")["pixel_values"]
     encoded = tokenize(model, processor, TEXTS[:1])
     to_text = ImageTextSimilarity(model, processor, TEXTS[:1])
-    return to_text, pixels, TextImageSimilarity(model, processor, [image]), encoded, processor
+    fitted = TowerStatistics.fit(model, processor, scene_pairs(3), (3, 1))
+    return to_text, pixels, TextImageSimilarity(model, processor, [image]), encoded, fitted
 
 
-def doors(name, sides, **options):
+def doors(name, sides, processor, **options):
     """Every way to explain with a method by its name."""
-    to_text, pixels, to_image, encoded, processor = sides
+    to_text, pixels, to_image, encoded, fitted = sides
     layer = "model.vision_model.encoder.layers.2"
+    start, given = None, {}
+    if METHODS[name].start == "fitted":
+        start = fitted
+        given = METHODS[name].taken(layer_baselines=fitted.image, prior=fitted.image)
+
     return {
-        "image": lambda: attribute_image(name, to_text, pixels, 0, hidden_state=3, **options),
-        "text": lambda: attribute_text(
-            name, to_image, processor, encoded, 0, hidden_state=1, **options
+        "image": lambda: (
+            attribute_image(
+                name, to_text, processor, pixels, 0, hidden_state=3, start=start, **options
+            ).values
         ),
-        "quantus": lambda: explain(to_text, pixels.numpy(), [0], name, layer, **options),
+        "text": lambda: (
+            attribute_text(
+                name, to_image, processor, encoded, 0, hidden_state=1, start=start, **options
+            ).values
+        ),
+        "quantus": lambda: explain(
+            to_text, pixels.numpy(), [0], name, layer, **{**given, **options}
+        ),
     }
 
 
@@ -330,19 +351,19 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("door", "option"), REFUSED)
-def test_an_option_that_a_method_does_not_take_is_refused(name, door, option, sides):
+def test_an_option_that_a_method_does_not_take_is_refused(name, door, option, sides, embedded):
     takes = (
         r"RISE takes no argument '{}'; it takes .*n_masks, cells"
         if name == "rise"
         else (METHODS[name].kind.__name__ + r" takes no argument '{}'; it takes device_ids, ")
     )
     with pytest.raises(TypeError, match=takes.format(option)):
-        doors(name, sides, **{option: 3})[door]()
+        doors(name, sides, embedded[1], **{option: 3})[door]()
 
 
 @pytest.mark.parametrize("door", ["image", "text"])
-def test_no_steps_are_given_to_a_method_without_steps(name, door, sides):
-    call = doors(name, sides, n_steps=2)[door]
+def test_no_steps_are_given_to_a_method_without_steps(name, door, sides, embedded):
+    call = doors(name, sides, embedded[1], n_steps=2)[door]
     if METHODS[name].least_steps is None:
         with pytest.raises(TypeError, match="takes no argument 'n_steps'"):
             call()
@@ -350,15 +371,15 @@ def test_no_steps_are_given_to_a_method_without_steps(name, door, sides):
         assert call().isfinite().all()
 
 
-def test_options_reach_the_constructor_and_the_call(sides):
+def test_options_reach_the_constructor_and_the_call(sides, embedded):
     to_text, pixels, *_ = sides
-    last = attribute_image("chefer", to_text, pixels, 0, hidden_state=3, start_layer=-1)
+    given = to_text, embedded[1], pixels, 0
+    last = attribute_image("chefer", *given, start_layer=-1).values
     block = GenericAttention(to_text, blocks(to_text.model, "image"), start_layer=-1)
     torch.testing.assert_close(last, block.attribute(pixels, target=0))
-    weighted = attribute_image("nib", to_text, pixels, 0, hidden_state=3, n_steps=2)
-    gradient = attribute_image(
-        "nib", to_text, pixels, 0, hidden_state=3, n_steps=2, multiply_by_inputs=False
-    )
+    options = {"hidden_state": 3, "n_steps": 2}
+    weighted = attribute_image("nib-zero", *given, **options).values
+    gradient = attribute_image("nib-zero", *given, **options, multiply_by_inputs=False).values
     value = hidden_value(to_text, pixels)
     torch.testing.assert_close(weighted, gradient * value, atol=1e-6, rtol=1e-4)
 
@@ -381,8 +402,7 @@ class Recording(captum.attr.LayerAttribution):
         self.power = power
 
     def attribute(self, inputs, target=None, *, keep=None, seed=0, **_other):
-        self.called = {"target": target, "keep": keep, "seed": seed, "power": self.power}
-        return inputs**self.power, self.called
+        return inputs**self.power, target  # as a layer of two tensors
 
 
 def test_what_is_offered_is_passed_as_far_as_it_is_taken():
@@ -390,18 +410,19 @@ def test_what_is_offered_is_passed_as_far_as_it_is_taken():
     assert options_of(Recording) == ["power", "keep", "seed"]
     offered = {"layer": layer, "target": 1, "keep": 2, "channels_last": True}
     found = call_attribute(Recording, layer, x, offered=offered, options={"power": 3, "keep": None})
-    assert found.tolist() == [8.0]  # the first of what is returned
+    assert found[0].tolist() == [8.0]
+    assert found[1] is None
     with pytest.raises(TypeError, match="'_other'; it takes power, keep, seed"):
         call_attribute(Recording, layer, x, offered=offered, options={"_other": 1})
     with pytest.raises(TypeError, match="Recording takes no argument 'channels_last'"):
         call_attribute(Recording, layer, x, offered=offered, options={"channels_last": True})
 
 
-def test_a_method_is_one_entry(sides, monkeypatch):
+def test_a_method_is_one_entry(sides, embedded, monkeypatch):
     squared = Method("squared", f"{__name__}:Recording", Place.HIDDEN_STATES, "nats")
     monkeypatch.setitem(METHODS, "squared", squared)
     pixels = sides[1]
-    found = doors("squared", sides, power=2)
+    found = doors("squared", sides, embedded[1], power=2)
     torch.testing.assert_close(found["image"](), pixels**2)
     assert found["quantus"]().shape == (1, 1, 64, 64)
 
@@ -411,10 +432,7 @@ def test_what_is_asked_for_comes_before_what_is_offered(embedded):
     clip, processor = embedded
     similarity = ImageTextSimilarity(clip, processor, ["a heart"])
     pixels = torch.randn(1, 3, 64, 64)
-    found = attribute_image(
-        "fastig", similarity, pixels, 0, hidden_state=3, attribute_to_layer_input=True
-    )
-    expected = attribute_image("fastig", similarity, pixels, 0, hidden_state=2)
-    torch.testing.assert_close(found, expected)
-    other = attribute_image("fastig", similarity, pixels, 0, hidden_state=3)
-    assert not torch.allclose(found, other)
+    given = "fastig", similarity, processor, pixels, 0
+    found = attribute_image(*given, hidden_state=3, attribute_to_layer_input=True).values
+    torch.testing.assert_close(found, attribute_image(*given, hidden_state=2).values)
+    assert not torch.allclose(found, attribute_image(*given, hidden_state=3).values)

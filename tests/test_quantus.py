@@ -13,7 +13,7 @@ from families import build
 from torch import nn
 
 from captum_mi import maps, metrics
-from captum_mi.attr import METHODS, RISE
+from captum_mi.attr import METHODS, RISE, LayerStatistics
 from captum_mi.metrics import (
     ConfidenceDrop,
     ConfidenceIncrease,
@@ -252,11 +252,29 @@ def test_aggregates(metric, images):
 def test_every_method_explains_an_image(method, images):
     model, x, y = images
     options = {"n_masks": 20} if method == "rise" else {}
+    if METHODS[method].start == "fitted":
+        with pytest.raises(ValueError, match=f"'{method}' starts at statistics; give `"):
+            explain(model, x[:2], y[:2], method=method, layer=LAYER)
+        statistics = LayerStatistics.fit(model, LAYER, [torch.as_tensor(x)])
+        options = METHODS[method].taken(layer_baselines=statistics, prior=statistics)
     a = explain(model, x[:2], y[:2], method=method, layer=LAYER, **options)
     assert a.shape == (2, 1, 32, 32)
     assert a.dtype == np.float32
     assert np.isfinite(a).all()
     assert a.std() > 0
+
+
+def test_nib_starts_at_a_blank_input_and_its_class_at_the_zero_latent(images):
+    model, x, y = images
+    options = {"layer": LAYER, "n_steps": 3}
+    nib, zero, kind = (
+        explain(model, x[:2], y[:2], method, **options)
+        for method in ("nib", "nib-zero", "NarrowingIB")
+    )
+    np.testing.assert_array_equal(zero, kind)
+    blank = explain(model, x[:2], y[:2], "NarrowingIB", **options, baselines=0)
+    np.testing.assert_array_equal(nib, blank)
+    assert not np.allclose(nib, zero)
 
 
 @pytest.mark.parametrize(
@@ -390,7 +408,7 @@ def test_the_metrics_are_listed():
         ({"layer": "model.nothing"}, ValueError, "`layer` must name a module.*'model.nothing'"),
         ({}, ValueError, "`layer` must name a module of ImageTextSimilarity, such as 'model'"),
         ({"layer": nn.ReLU()}, TypeError, "`layer` must be a dotted name, got a ReLU"),
-        ({"method": "magic"}, ValueError, "`method` must be one of nib, m2ib.*got 'magic'"),
+        ({"method": "magic"}, ValueError, "`method` must be one of nib, nib-zero.*got 'magic'"),
         ({"layer": LAYER, "steps": 3}, TypeError, "NarrowingIB takes no argument 'steps'"),
     ],
 )

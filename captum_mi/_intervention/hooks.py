@@ -145,19 +145,20 @@ class _LayerReachedError(Exception):
     """Ends a forward pass that is not needed any further."""
 
 
-def layer_value(run: Callable[[], object], layer: nn.Module) -> object:
-    """Returns the layer's first output in a forward pass, which ends there.
+def layer_value(run: Callable[[], object], layer: nn.Module, *, at_input: bool = False) -> object:
+    """Returns the layer's first output, or its ``(args, kwargs)``, in a pass that ends there.
 
     Raises:
         ValueError: if the layer does not fire.
     """
     values: list[object] = []
 
-    def stop(output: object) -> None:
-        values.append(output)
+    def stop(value: object) -> None:
+        values.append(value)
         raise _LayerReachedError
 
-    with edit_output(layer, stop), suppress(_LayerReachedError):
+    edit = edit_input if at_input else edit_output
+    with edit(layer, stop), suppress(_LayerReachedError):
         run()
     if not values:
         raise ValueError(f"layer {type(layer).__name__} did not fire; is it part of this model?")

@@ -17,7 +17,7 @@ from captum_mi._intervention.trace import warn_if_training
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """Statistics of a layer's output, element by element: the prior of a noise bottleneck.
+    """Statistics of a layer, element by element: a noise bottleneck's prior, or a path's start.
 
     Attributes:
         mean: the layer's shape without the batch.
@@ -44,6 +44,8 @@ class LayerStatistics:
         model: Callable[..., object],
         layer: nn.Module | str,
         loader: Iterable[object],
+        *,
+        attribute_to_layer_input: bool = False,
     ) -> LayerStatistics:
         """Runs the model up to the layer on all batches and merges their moments (Welford, Chan).
 
@@ -52,6 +54,7 @@ class LayerStatistics:
             layer: the layer, or its dotted name in the model.
             loader: batches: the input tensor, a sequence that begins with it (labels are ignored),
                 or a mapping of keyword arguments.
+            attribute_to_layer_input: fit the layer's input instead of its output.
 
         Returns:
             the statistics, float32, on the layer's device.
@@ -74,7 +77,7 @@ class LayerStatistics:
         count = 0
         mean = squares = active = torch.zeros(())
         for batch in tqdm(loader, desc="layer statistics", leave=False, delay=2):
-            values = _values(model, module, batch)
+            values = layer_values(model, module, batch, at_input=attribute_to_layer_input)
             added, batch_mean = len(values), values.mean(0)
             if count == 0:
                 mean, squares, active = (torch.zeros_like(batch_mean) for _ in range(3))
@@ -112,17 +115,24 @@ class LayerStatistics:
 
 
 @torch.no_grad()
-def _values(model: Callable[..., object], layer: nn.Module, batch: object) -> Tensor:
-    """Returns the layer's output for a batch, (B, ...), in double precision."""
+def layer_values(
+    model: Callable[..., object], layer: nn.Module, batch: object, *, at_input: bool = False
+) -> Tensor:
+    """Returns a layer's output, or its input, for a batch, (B, ...), in double precision.
+
+    Raises:
+        ValueError: if the layer does not fire, has not one tensor, or a NaN turns up.
+    """
     if isinstance(batch, Mapping):
-        value = layer_value(lambda: model(**batch), layer)
+        value = layer_value(lambda: model(**batch), layer, at_input=at_input)
     else:
         inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
-        value = layer_value(lambda: model(inputs), layer)
+        value = layer_value(lambda: model(inputs), layer, at_input=at_input)
     latents = nested.take(value, nested.floating(value))
     if len(latents) != 1:
+        takes = "take" if at_input else "return"
         raise ValueError(
-            f"`layer` must return one floating-point tensor, {type(layer).__name__} returns"
+            f"`layer` must {takes} one floating-point tensor, {type(layer).__name__} {takes}s"
             f" {len(latents)}"
         )
     if not latents[0].isfinite().all():

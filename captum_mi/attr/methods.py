@@ -14,6 +14,17 @@ if TYPE_CHECKING:  # the command line's help shows this table: PyTorch and Captu
     from captum.attr import Attribution, LayerAttribution
     from torch import Tensor, nn
 
+Start = Literal["zero", "blank", "fitted"]
+"""Where a path starts, or where a bottleneck's noise lies: the zero latent or N(0, 1), the latent
+of an input that says nothing, or the layer's statistics over a data set."""
+
+STARTS = {"baselines", "layer_baselines", "prior"}
+"""Options that say so."""
+
+EARLY = (1, 0)
+"""Hidden states, of the image and of the text, that are explained from an informed start: behind
+the first block, and in front of it, where no token has read the words."""
+
 GIVEN = frozenset({"self", "forward_func", "model", "layer", "inputs", "target"})
 """Parameters of constructors and of ``attribute`` that are no options: what is explained."""
 
@@ -52,6 +63,10 @@ class Method:
             negative; None, relevance without a unit.
         least_steps: the smallest ``n_steps`` that it can do with; None if it has no steps.
         input_class: where the class is that explains the inputs themselves; None if there is none.
+        start: where its path starts, or its noise lies, on an image-text model; None for a method
+            that has neither.
+        hidden_states: those of the image and of the text that it explains by default, if any are
+            its place; None: three blocks before the end of each tower.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
@@ -65,6 +80,8 @@ class Method:
     unit: Literal["cosine", "nats"] | None
     least_steps: int | None = None
     input_class: str | None = None
+    start: Start | None = None
+    hidden_states: tuple[int, int] | None = None
 
     @property
     def kind(self) -> type[LayerAttribution]:
@@ -112,12 +129,22 @@ class Method:
             )
 
 
+NIB = "captum_mi.attr:NarrowingIB"
+IB = "captum_mi.attr:MultimodalIB"
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         # Captum's quadrature has two points or more.
-        Method("nib", "captum_mi.attr:NarrowingIB", Place.HIDDEN_STATES, "cosine", least_steps=2),
-        Method("m2ib", "captum_mi.attr:MultimodalIB", Place.HIDDEN_STATES, "nats", least_steps=1),
+        Method("nib", NIB, Place.HIDDEN_STATES, "cosine", 2, start="blank", hidden_states=EARLY),
+        Method("nib-zero", NIB, Place.HIDDEN_STATES, "cosine", 2, start="zero"),
+        Method(
+            "nib-mean", NIB, Place.HIDDEN_STATES, "cosine", 2, start="fitted", hidden_states=EARLY
+        ),
+        Method("m2ib", IB, Place.HIDDEN_STATES, "nats", 1, start="zero", hidden_states=EARLY),
+        Method(
+            "m2ib-prior", IB, Place.HIDDEN_STATES, "nats", 1, start="fitted", hidden_states=EARLY
+        ),
         Method(
             "rise",
             "captum_mi.attr:LayerRISE",
@@ -158,7 +185,7 @@ def call_attribute(
     *,
     offered: Mapping[str, object],
     options: Mapping[str, object],
-) -> Tensor:
+) -> tuple[Tensor, Tensor | None]:
     """Explains inputs with a class of this package or of Captum.
 
     Args:
@@ -171,8 +198,8 @@ def call_attribute(
             what is offered.
 
     Returns:
-        what ``attribute`` returns; the first where that are several tensors, or one and a
-        convergence delta.
+        the attribution, the first where a layer has several tensors, and the convergence delta,
+        None unless ``return_convergence_delta`` is set.
 
     Raises:
         TypeError: if the class does not take one of the options.
@@ -187,8 +214,9 @@ def call_attribute(
     setup = {name: given[name] for name in _parameters(kind.__init__) if name in given}
     arguments = {name: given[name] for name in _parameters(kind.attribute) if name in given}
     found = kind(forward_func, **setup).attribute(inputs, **arguments)
-    attribution: Tensor = found[0] if isinstance(found, tuple) else found
-    return attribution
+    attributions, delta = found if given.get("return_convergence_delta") else (found, None)
+    first: Tensor = attributions[0] if isinstance(attributions, tuple) else attributions
+    return first, delta
 
 
 def _parameters(function: Callable[..., object]) -> list[str]:

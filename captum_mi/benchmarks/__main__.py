@@ -10,8 +10,8 @@ from captum_mi.attr import METHODS
 from captum_mi.benchmarks import mi_speed, mutual_information, speed
 from captum_mi.benchmarks.pointing import pointing
 from captum_mi.models import load_clip
-from captum_mi.models.towers import hidden_states
 
+BOTTLENECKS = [name for name, method in METHODS.items() if method.start is not None]
 FIGURES = {
     "figure3": mutual_information.gaussian_images,
     "figure4": mutual_information.rectangles,
@@ -28,21 +28,15 @@ def main() -> None:
     points.add_argument("--scenes", type=int, default=200, help="how many (default: 200)")
     points.add_argument("--steps", type=int, default=10, help="steps of a method (default: 10)")
     points.add_argument(
-        "--hidden-state", type=int, help="of the image's tower (default: three blocks remain)"
-    )
-    points.add_argument(
-        "--start",
-        choices=["zero", "blank"],
-        default="zero",
-        help="where nib's path starts: the zero latent (the paper), or a blank image's",
+        "--hidden-state", type=int, help="of the image's tower (default: each method's own)"
     )
     points.add_argument(
         "--methods",
         nargs="+",
         choices=METHODS,
-        default=["nib", "m2ib"],
+        default=BOTTLENECKS,
         metavar="METHOD",
-        help=f"any of {', '.join(METHODS)} (default: nib m2ib)",
+        help=f"any of {', '.join(METHODS)} (default: {' '.join(BOTTLENECKS)})",
     )
     points.set_defaults(run=_pointing)
     fast = commands.add_parser("speed", help="how much faster than running the whole model?")
@@ -69,23 +63,24 @@ def main() -> None:
 
 def _pointing(options: argparse.Namespace) -> None:
     model, processor = load_clip()
-    hidden_state, _ = hidden_states(model, (options.hidden_state, None))
     print(f"{options.scenes} two-object scenes, each object named once")
     print("pointing: the patch of the maximum touches the object; exact: the maximum is on it")
-    print("method    pointing  wrong object  exact  mass inside  other object negative")
+    print("gap: by how much the sum of a map misses what the cosine gains along its path, median")
+    print("method      pointing  wrong object  exact  mass inside  other object negative     gap")
     for method in options.methods:
         means = pointing(
             model,
             processor,
             method,
-            hidden_state=hidden_state,
+            hidden_state=options.hidden_state,
             scenes=options.scenes,
-            start=options.start if METHODS[method].takes("baselines") else "zero",
             **METHODS[method].taken(n_steps=options.steps),
         )
+        gap = f"{100 * means['gap']:5.1f} %" if "gap" in means else "-"
         print(
-            f"{method:8}  {means['hit']:8.3f}  {means['wrong']:12.3f}  {means['exact']:5.3f}"
-            f"  {means['mass_inside']:11.3f}  {means['other_negative']:21.3f}"
+            f"{method:10}  {means['hit']:8.3f}  {means['wrong']:12.3f}  {means['exact']:5.3f}"
+            f"  {means['mass_inside']:11.3f}  {means['other_negative']:21.3f}  {gap:>6}",
+            flush=True,
         )
 
 

@@ -9,7 +9,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from captum_mi._checks import enumerated
-from captum_mi.attr.methods import METHODS, Place
+from captum_mi.attr.methods import EARLY, METHODS, Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,7 @@ MODEL_FLAGS = {
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the model, of the place in it that is explained, and of the steps."""
     movable = [name for name, method in METHODS.items() if method.place is Place.HIDDEN_STATES]
+    early = [name for name in movable if METHODS[name].hidden_states is not None]
     stepping = [name for name, method in METHODS.items() if method.least_steps is not None]
     parser.add_argument(
         "--model",
@@ -42,8 +43,9 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N[,M]",
         help=(
             f"{enumerated(movable)} explain the hidden state after N blocks of both encoders, or"
-            " after N of the image's and M of the text's (default: three blocks before the end of"
-            " each); the others explain a place of their own"
+            f" after N of the image's and M of the text's (default: {EARLY[0]},{EARLY[1]} for"
+            f" {enumerated(early)}, otherwise three blocks before the end of each); the other"
+            " methods explain a place of their own"
         ),
     )
     parser.add_argument(

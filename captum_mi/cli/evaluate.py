@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from captum_mi._checks import check_positive, enumerated
 from captum_mi.attr.methods import METHODS
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from captum_mi._records import Record
+    from captum_mi.datasets import Pair
     from captum_mi.evaluation.report import Line
     from captum_mi.evaluation.rows import Row
+    from captum_mi.explanation import TowerStatistics
 
 HELP = "which method explains a model best on your data"
 DESCRIPTION = (
@@ -70,6 +73,9 @@ FLAGS = MODEL_FLAGS | {
     "text_column": "--text-column",
     "texts": "the caption",
 }
+
+TO_FIT = 256
+"""Pairs that statistics are fitted on: other scenes, or the data evenly spread."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -183,19 +189,25 @@ def run(options: argparse.Namespace) -> None:
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"`--out` must be a folder, {str(options.out)!r} is a file")
     check_out(options.out / "table.csv")
-    pairs, source = _pairs(options)
+    pairs, to_fit, source = _pairs(options)
     model, processor = load_clip(options.model)
-    states = hidden_states(model, options.hidden_state)
+    states = options.hidden_state
+    hidden_states(model, states)
     arguments = {"n_steps": options.steps, "n_masks": options.masks}
+
+    @cache
+    def fitted(states: tuple[int | None, int | None]) -> TowerStatistics:
+        return TowerStatistics.fit(model, processor, to_fit, states)
+
     setting, values = None, []
     if options.sweep:
         setting, *given = options.sweep
         values = [_number(value) for value in given]
         rows, values = sweep_rows(
-            setting, values, options.methods or [], model, states, **arguments
+            setting, values, options.methods or [], model, states, fitted, **arguments
         )
     else:
-        rows = table_rows(options.methods or [*METHODS, *CONTROLS], states, **arguments)
+        rows = table_rows(options.methods or [*METHODS, *CONTROLS], states, fitted, **arguments)
     settings = {
         "data": source,
         "samples": len(pairs),
@@ -262,8 +274,8 @@ def _report(
     print(f"\nwrote {', '.join(str(path) for path in written)}")
 
 
-def _pairs(options: argparse.Namespace) -> tuple[Sequence[Any], str]:
-    """Returns the pairs to evaluate on, evenly spread, and what they are."""
+def _pairs(options: argparse.Namespace) -> tuple[Sequence[Pair], Sequence[Pair], str]:
+    """Returns the pairs to evaluate on, those to fit statistics on, and what they are."""
     from captum_mi.datasets import captioned_images, scene_pairs
     from captum_mi.evaluation.pointing import SEED
 
@@ -272,11 +284,13 @@ def _pairs(options: argparse.Namespace) -> tuple[Sequence[Any], str]:
     if options.data is None:
         if given:
             raise ValueError(f"`{FLAGS[next(iter(given))]}` needs `--data`")
-        return scene_pairs(options.samples, SEED), "scenes of two objects, one named"
+        what = "scenes of two objects, one named"
+        return scene_pairs(options.samples, SEED), scene_pairs(TO_FIT, SEED + 1), what
     pairs = captioned_images(options.data, samples=options.samples, **given)
     warn_of_embedded(options)
     flags = "".join(f" {FLAGS[name]} {value!r}" for name, value in given.items())
-    return pairs, f"{options.data}{flags} (first text: {pairs[0].text!r})"
+    what = f"{options.data}{flags} (first text: {pairs[0].text!r})"
+    return pairs, captioned_images(options.data, samples=TO_FIT, **given), what
 
 
 def _number(value: str) -> float:

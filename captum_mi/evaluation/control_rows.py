@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from captum.attr import IntegratedGradients
 
 from captum_mi.evaluation.method_row import MethodRow
+from captum_mi.evaluation.samples import Sample, Scored
 from captum_mi.maps import image_map, patch_size
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from captum_mi.evaluation.samples import Sample
+    from torch import Tensor, nn
 
 ROWS_AT_ONCE = 64
 """Steps of Captum's IntegratedGradients that run through the model together."""
@@ -28,23 +27,28 @@ class CaptumRow:
 
     name: str
 
-    def image_map(self, sample: Sample) -> Tensor:
-        """Returns the signed map of the image, (1, 1, H, W)."""
-        attribution = IntegratedGradients(sample.to_text).attribute(
-            sample.pixels, target=0, internal_batch_size=ROWS_AT_ONCE
-        )
-        return image_map(attribution, sample.size).float()
+    def image_map(self, sample: Sample) -> Scored:
+        """Returns the map of the image."""
+        values, gap = _integrate(sample.to_text, sample.pixels, torch.zeros_like(sample.pixels))
+        return Scored(image_map(values, sample.size).float(), gap)
 
-    def token_scores(self, sample: Sample) -> Tensor:
-        """Returns the signed scores of the tokens, 0 for those that are no words, (1, 1, T)."""
+    def token_scores(self, sample: Sample) -> Scored:
+        """Returns the scores of the tokens, 0 for those that are no words."""
         text = sample.text
-        attribution: Tensor = IntegratedGradients(text).attribute(
-            text.embeddings,
-            baselines=text.embeddings * text.special[:, None],
-            target=0,
-            internal_batch_size=ROWS_AT_ONCE,
-        )
-        return attribution.sum(1, keepdim=True).float()
+        values, gap = _integrate(text, text.embeddings, text.embeddings * text.special[:, None])
+        return Scored(values.sum(1, keepdim=True).float(), gap)
+
+
+def _integrate(similarity: nn.Module, inputs: Tensor, baselines: Tensor) -> tuple[Tensor, float]:
+    """Returns Captum's attribution of a batch of one, and its completeness gap."""
+    values, delta = IntegratedGradients(similarity).attribute(
+        inputs,
+        baselines,
+        target=0,
+        internal_batch_size=ROWS_AT_ONCE,
+        return_convergence_delta=True,
+    )
+    return values, float((delta / (values.sum() - delta)).abs())
 
 
 @dataclass(frozen=True)
@@ -59,17 +63,18 @@ class NoiseRow:
     name: str
     on_patches: bool
 
-    def image_map(self, sample: Sample) -> Tensor:
-        """Returns noise in [0, 1], (1, 1, H, W)."""
+    def image_map(self, sample: Sample) -> Scored:
+        """Returns noise in [0, 1]."""
         side = patch_size(sample.model) if self.on_patches else 1
         height, width = sample.size
         noise = torch.rand(1, 1, height // side, width // side, generator=_generator(sample))
-        return image_map(noise.to(sample.pixels), sample.size)
+        return Scored(image_map(noise.to(sample.pixels), sample.size))
 
-    def token_scores(self, sample: Sample) -> Tensor:
-        """Returns noise in [0, 1], (1, 1, T)."""
+    def token_scores(self, sample: Sample) -> Scored:
+        """Returns noise in [0, 1]."""
         tokens = sample.encoded["input_ids"].shape[1]
-        return torch.rand(1, 1, tokens, generator=_generator(sample)).to(sample.pixels)
+        noise = torch.rand(1, 1, tokens, generator=_generator(sample))
+        return Scored(noise.to(sample.pixels))
 
 
 @dataclass(frozen=True)
@@ -87,25 +92,22 @@ class InvertedRow:
         """What the row is called."""
         return self.row.name
 
-    def image_map(self, sample: Sample) -> Tensor:
-        """Returns the map of the image, its sign turned, (1, 1, H, W)."""
-        return -self.row.image_map(sample)
+    def image_map(self, sample: Sample) -> Scored:
+        """Returns the map of the image, its sign turned."""
+        return Scored(-self.row.image_map(sample).values)
 
-    def token_scores(self, sample: Sample) -> Tensor:
-        """Returns the scores of the tokens, their sign turned, (1, 1, T)."""
-        return -self.row.token_scores(sample)
+    def token_scores(self, sample: Sample) -> Scored:
+        """Returns the scores of the tokens, their sign turned."""
+        return Scored(-self.row.token_scores(sample).values)
 
 
-CONTROL_ROWS: dict[
-    str,
-    Callable[[str, tuple[int, int], Mapping[str, Any]], CaptumRow | NoiseRow | InvertedRow],
-] = {
-    "ig": lambda name, *_: CaptumRow(name),
-    "random": lambda name, *_: NoiseRow(name, on_patches=False),
-    "patches": lambda name, *_: NoiseRow(name, on_patches=True),
-    "inverted": lambda name, *settings: InvertedRow(MethodRow.among(name, "nib", *settings)),
+CONTROL_ROWS: dict[str, Callable[[Callable[[], MethodRow]], CaptumRow | NoiseRow | InvertedRow]] = {
+    "ig": lambda _: CaptumRow("ig"),
+    "random": lambda _: NoiseRow("random", on_patches=False),
+    "patches": lambda _: NoiseRow("patches", on_patches=True),
+    "inverted": lambda nib: InvertedRow(nib()),
 }
-"""Name in ``CONTROLS`` -> makes its row, of the hidden states to explain and a table's options."""
+"""Name in ``CONTROLS`` -> makes its row; called with what makes the row of nib."""
 
 
 def _generator(sample: Sample) -> torch.Generator:

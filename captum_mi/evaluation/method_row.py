@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from captum_mi.attr.methods import METHODS
-from captum_mi.explanation import attribute_image, attribute_text
+from captum_mi.evaluation.samples import Sample, Scored
+from captum_mi.explanation import Attributed, TowerStatistics, attribute_image, attribute_text
 from captum_mi.maps import image_map
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from captum_mi.evaluation.samples import Sample
+Fitted: TypeAlias = Callable[[tuple[int | None, int | None]], TowerStatistics]
 
 
 @dataclass(frozen=True)
@@ -23,50 +21,75 @@ class MethodRow:
     Attributes:
         name: what the row is called.
         method: a name in ``METHODS``.
-        hidden_states: hidden states to explain, in the image and in the text tower.
+        hidden_states: hidden states to explain, in the image and in the text tower; None is the
+            method's default.
+        start: where its path starts, or its noise lies; None is the method's own.
         options: arguments of the method's constructor or of its ``attribute``.
     """
 
     name: str
     method: str
-    hidden_states: tuple[int, int]
+    hidden_states: tuple[int | None, int | None] = (None, None)
+    start: TowerStatistics | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def among(
-        cls, name: str, method: str, hidden_states: tuple[int, int], options: Mapping[str, Any]
+        cls,
+        name: str,
+        method: str,
+        hidden_states: tuple[int | None, int | None],
+        fitted: Fitted | None,
+        options: Mapping[str, Any],
     ) -> MethodRow:
-        """Returns the row with those of a whole table's options that the method takes.
+        """Returns the row with those of a whole table's settings that the method takes.
+
+        Args:
+            name: what the row is called.
+            method: a name in ``METHODS``.
+            hidden_states: hidden states to explain.
+            fitted: gives the statistics of hidden states, for a method that starts at them.
+            options: arguments of the methods of the table.
 
         Raises:
             ValueError: if the method cannot do with so few steps.
         """
-        taken = METHODS[method].taken(**options)
+        known = METHODS[method]
+        taken = known.taken(**options)
         if "n_steps" in taken:
-            METHODS[method].check_steps(taken["n_steps"], caller=name)
-        return cls(name, method, hidden_states, taken)
+            known.check_steps(taken["n_steps"], caller=name)
+        start = fitted(hidden_states) if fitted and known.start == "fitted" else None
+        return cls(name, method, hidden_states, start, taken)
 
-    def image_map(self, sample: Sample) -> Tensor:
-        """Returns the signed map of the image, (1, 1, H, W)."""
-        attribution = attribute_image(
+    def image_map(self, sample: Sample) -> Scored:
+        """Returns the map of the image."""
+        found = attribute_image(
             self.method,
             sample.to_text,
+            sample.processor,
             sample.pixels,
             0,
             hidden_state=self.hidden_states[0],
+            start=self.start,
             **self.options,
         )
-        return image_map(attribution, sample.size, model=sample.model)
+        return Scored(image_map(found.values, sample.size, model=sample.model), _gap(found))
 
-    def token_scores(self, sample: Sample) -> Tensor:
-        """Returns the signed scores of the tokens, (1, 1, T)."""
-        attribution = attribute_text(
+    def token_scores(self, sample: Sample) -> Scored:
+        """Returns the scores of the tokens."""
+        found = attribute_text(
             self.method,
             sample.to_image,
             sample.processor,
             sample.encoded,
             0,
             hidden_state=self.hidden_states[1],
+            start=self.start,
             **self.options,
         )
-        return attribution.sum(-1)[:, None]
+        return Scored(found.values.sum(-1)[:, None], _gap(found))
+
+
+def _gap(found: Attributed) -> float | None:
+    """Returns the completeness gap of a batch of one."""
+    return None if found.gap is None else float(found.gap[0])

@@ -31,7 +31,7 @@ def published() -> dict[str, Any]:
     Source: Zhu et al., ICLR 2025.
 
     Example:
-        >>> published()["table2"]["values"]["ImageNet"]["nib"]["image_drop"]
+        >>> published()["table2"]["values"]["ImageNet"]["nib-zero"]["image_drop"]
         0.9012
     """
     tables: dict[str, Any] = json.loads(
@@ -58,7 +58,7 @@ def headline() -> dict[str, float]:
     def gain(score: str) -> float:
         parts: list[float] = []
         for methods in sets:
-            ours, theirs = methods["nib"][score], methods["m2ib"][score]
+            ours, theirs = methods["nib-zero"][score], methods["m2ib"][score]
             better, worse = (theirs, ours) if score.endswith("drop") else (ours, theirs)
             parts.append(100 * (better - worse) / better)
         return mean(parts)

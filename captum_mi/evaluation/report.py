@@ -17,6 +17,7 @@ from captum_mi._records import Record
 from captum_mi.evaluation.rows import Row
 
 SCORES = ("image_drop", "image_increase", "text_drop", "text_increase")
+GAPS = ("image_gap", "text_gap")
 POINTING = ("hit", "wrong", "mass_inside")
 BETTER = {"image_drop": "lower", "image_increase": "higher"}
 BETTER |= {"text_drop": "lower", "text_increase": "higher"}
@@ -31,7 +32,8 @@ def summarize(records: Sequence[Record], rows: Sequence[Row]) -> list[Line]:
 
     Returns:
         for each row its name, the number of pairs and of failures, the mean and the standard error
-        of each score, maps per second (of the median pair), passes per pair, and where pairs have
+        of each score, maps per second (of the median pair), median completeness gaps of a method
+        that has them, passes per pair, and where pairs have
         masks the pointing scores.
     """
     lines = []
@@ -47,6 +49,9 @@ def summarize(records: Sequence[Record], rows: Sequence[Row]) -> list[Line]:
             line[name], line[f"{name}_se"] = _mean_and_error(known)
         seconds = median(record["image_seconds"] + record["text_seconds"] for record in good)
         line["maps_per_second"] = 2 / seconds
+        for name in GAPS:
+            if known := [record[name] for record in good if name in record]:
+                line[name] = median(known)
         for name in ("forward", "backward"):
             line[name] = mean(record[name] for record in good)
         judged = [record for record in good if "hit" in record]
@@ -80,6 +85,9 @@ def table(lines: Sequence[Line]) -> str:
     heads = ["image drop", "image increase", "text drop", "text increase"]
     head = f"{'method':{width}}  {heads[0]:>13}  {heads[1]:>14}  {heads[2]:>13}  {heads[3]:>14}"
     head += f"  {'maps/s':>7}  {'passes':>11}"
+    with_gaps = any("image_gap" in line for line in lines)
+    if with_gaps:
+        head += f"  {'gap, %':>11}"
     if pointed:
         head += f"  {'pointing':>8}  {'wrong':>5}  {'mass':>5}"
     text = [head]
@@ -95,6 +103,9 @@ def table(lines: Sequence[Line]) -> str:
         shown += f"  {cells[3]:>14}  {line['maps_per_second']:7.1f}"
         passes = f"{line['forward']:g} / {line['backward']:g}"
         shown += f"  {passes:>11}"
+        if with_gaps:
+            gaps = [f"{100 * line[name]:.2g}" for name in GAPS if name in line]
+            shown += f"  {' / '.join(gaps) or '-':>11}"
         if "hit" in line:
             shown += f"  {line['hit']:8.3f}  {line['wrong']:5.3f}  {line['mass_inside']:5.3f}"
         if line["failed"]:

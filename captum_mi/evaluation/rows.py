@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from captum_mi._checks import check_choice
 from captum_mi.attr.methods import METHODS, Place
 from captum_mi.evaluation.control_rows import CONTROL_ROWS
 from captum_mi.evaluation.controls import CONTROLS
-from captum_mi.evaluation.method_row import MethodRow
+from captum_mi.evaluation.method_row import Fitted, MethodRow
 from captum_mi.models.towers import blocks
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-    from captum_mi.evaluation.samples import Sample
+    from captum_mi.evaluation.samples import Sample, Scored
 
 BETAS = (*(i / 100 for i in range(1, 10)), *(i / 10 for i in range(1, 10)))
 SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
@@ -35,12 +36,12 @@ class Row(Protocol):
         """What the row is called."""
         ...
 
-    def image_map(self, sample: Sample) -> Tensor:
-        """Returns the signed map of the image, (1, 1, H, W)."""
+    def image_map(self, sample: Sample) -> Scored:
+        """Returns the map of the image."""
         ...
 
-    def token_scores(self, sample: Sample) -> Tensor:
-        """Returns the signed scores of the tokens, (1, 1, T)."""
+    def token_scores(self, sample: Sample) -> Scored:
+        """Returns the scores of the tokens."""
         ...
 
 
@@ -54,14 +55,17 @@ def check_methods(methods: Sequence[str]) -> None:
 
 def table_rows(
     methods: Sequence[str],
-    hidden_states: tuple[int, int],
+    hidden_states: tuple[int | None, int | None] = (None, None),
+    fitted: Fitted | None = None,
     **options: Any,
 ) -> list[Row]:
     """Returns one row for each method.
 
     Args:
         methods: names in ``METHODS`` or in ``CONTROLS``.
-        hidden_states: hidden states to explain, in the image and in the text tower.
+        hidden_states: hidden states to explain, in the image and in the text tower; None is each
+            method's default.
+        fitted: gives the statistics of hidden states, for methods that start at them.
         **options: arguments of the methods' ``attribute``, for those that take them.
 
     Raises:
@@ -69,15 +73,15 @@ def table_rows(
         ValueError: if a method is unknown, comes twice or cannot do with so few steps.
 
     Example:
-        >>> [row.name for row in table_rows(["nib", "random"], (3, 1), n_steps=5)]
+        >>> [row.name for row in table_rows(["nib", "random"], n_steps=5)]
         ['nib', 'random']
     """
     check_methods(methods)
     _check_options(options)
     return [
-        CONTROL_ROWS[name](name, hidden_states, options)
+        CONTROL_ROWS[name](partial(MethodRow.among, name, "nib", hidden_states, fitted, options))
         if name in CONTROLS
-        else MethodRow.among(name, name, hidden_states, options)
+        else MethodRow.among(name, name, hidden_states, fitted, options)
         for name in methods
     ]
 
@@ -87,7 +91,8 @@ def sweep_rows(
     values: Sequence[float],
     methods: Sequence[str],
     model: nn.Module,
-    hidden_states: tuple[int, int],
+    hidden_states: tuple[int | None, int | None] = (None, None),
+    fitted: Fitted | None = None,
     **options: Any,
 ) -> tuple[list[Row], list[float]]:
     """Returns one row for each method and value of a setting, and the values.
@@ -99,6 +104,7 @@ def sweep_rows(
         methods: methods that take the setting; none is the paper's.
         model: the image-text model.
         hidden_states: hidden states to explain, in the image and in the text tower.
+        fitted: gives the statistics of hidden states, for methods that start at them.
         **options: further arguments of the methods' ``attribute``, for those that take them.
 
     Raises:
@@ -126,7 +132,8 @@ def sweep_rows(
         if known is None or not takes:
             raise ValueError(f"`methods`: {method} has no {name} to sweep")
         for value in chosen:
-            at, settings = hidden_states, options
+            at: tuple[int | None, int | None] = hidden_states
+            settings = options
             if name == "hidden_state":
                 at = int(value), int(value)
             else:
@@ -134,7 +141,7 @@ def sweep_rows(
             if "n_steps" in settings:
                 argument = "`sweep` n_steps" if name == "n_steps" else "`n_steps`"
                 known.check_steps(settings["n_steps"], argument)
-            rows.append(MethodRow.among(f"{method} {name}={value:g}", method, at, settings))
+            rows.append(MethodRow.among(f"{method} {name}={value:g}", method, at, fitted, settings))
     return rows, chosen
 
 

@@ -23,7 +23,7 @@ from captum_mi._records import (
 from captum_mi.evaluation.passes import count_passes
 from captum_mi.evaluation.pointing import judge
 from captum_mi.evaluation.processes import Processes
-from captum_mi.evaluation.samples import Sample, read_sample
+from captum_mi.evaluation.samples import Sample, Scored, read_sample
 from captum_mi.maps import image_seen, min_max, patch_size
 from captum_mi.metrics.confidence import Confidence, confidence
 
@@ -71,15 +71,16 @@ class Evaluation:
 
         Returns:
             the pair's cosine, drop and increase of image and text (percent; not of a text of one
-            word, which no map can change), seconds per map beside the embedding of the other side,
-            passes with it, and where the pair has masks whether the map points at the named object.
+            word, which no map can change), completeness gaps of a method that has them, seconds
+            per map beside the embedding of the other side, passes with it, and where the pair has
+            masks whether the map points at the named object.
 
         Raises:
             ValueError: if the method fails on the sample.
         """
         with count_passes(self.model) as passes:
-            heat, image_seconds = _timed(lambda: row.image_map(sample))
-            scores, text_seconds = _timed(lambda: row.token_scores(sample))
+            (heat, image_gap), image_seconds = _timed(lambda: row.image_map(sample))
+            (scores, text_gap), text_seconds = _timed(lambda: row.token_scores(sample))
         image = confidence(lambda x: sample.to_text(x)[:, 0], sample.pixels, min_max(heat))
         record: Record = {
             "cosine": float(image.before),
@@ -90,6 +91,8 @@ class Evaluation:
             "forward": sample.passes.forward + passes.forward,
             "backward": sample.passes.backward + passes.backward,
         }
+        gaps = {"image_gap": image_gap, "text_gap": text_gap}
+        record |= {name: gap for name, gap in gaps.items() if gap is not None}
         if (~sample.text.special).sum() > 1:
             text = self.text_confidence(sample, scores)
             record["text_drop"] = float(text.drop())
@@ -218,12 +221,12 @@ def _in_order(records: Iterable[Record], rows: Sequence[Row]) -> list[Record]:
     ]
 
 
-def _timed(make: Callable[[], Tensor]) -> tuple[Tensor, float]:
+def _timed(make: Callable[[], Scored]) -> tuple[Scored, float]:
     """Returns what a function returns and how many seconds it takes."""
     begin = time.perf_counter()
     result = make()
-    if result.is_cuda:
-        torch.cuda.synchronize(result.device)
+    if result.values.is_cuda:
+        torch.cuda.synchronize(result.values.device)
     return result, time.perf_counter() - begin
 
 

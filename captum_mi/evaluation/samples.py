@@ -1,9 +1,9 @@
-"""A pair of a data set as the rows of a table get it: read, tokenized and embedded."""
+"""What the rows of a table get, a pair that is read, tokenized and embedded, and what they give."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,19 @@ class Sample:
     def size(self) -> torch.Size:
         """(H, W) of the pixels."""
         return self.pixels.shape[-2:]
+
+
+class Scored(NamedTuple):
+    """What a row gives for one side of a sample.
+
+    Attributes:
+        values: the signed map of the image, (1, 1, H, W), or scores of the tokens, (1, 1, T).
+        gap: by how much their sum misses F(x) - F(start), as a share of it; None where the row
+            follows no path.
+    """
+
+    values: Tensor
+    gap: float | None = None
 
 
 def read_sample(model: nn.Module, processor: Processor, pair: Pair) -> Sample:

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from captum_mi import attr, maps
 from captum_mi._intervention.split import split_at
 from captum_mi.attr.channels import channel_axis
-from captum_mi.attr.methods import METHODS, Method, call_attribute, takes_layer
+from captum_mi.attr.methods import METHODS, STARTS, Method, call_attribute, takes_layer
 from captum_mi.models import EmbeddedText
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def explain(
         method: a name in ``METHODS``, or of a class in ``captum_mi.attr`` or ``captum.attr``.
             ``quantus.evaluate`` passes the key of its ``xai_methods`` here. On an ``EmbeddedText``
             the special tokens are never masked, and are part of the default baseline. "rise" and
-            "RISE" mask the layer, and without one the input.
+            "RISE" mask the layer, and without one the input. "nib" starts at inputs of zero (mean
+            color, words of zero), "nib-zero" and the class NarrowingIB at the zero latent.
         layer: dotted name of the layer in the model, for a method that takes one. A name and not
             a module, for Quantus explains copies of the model. Of a table it must be one that holds
             the features themselves, such as the first with ``attribute_to_layer_input=True``.
@@ -88,12 +89,23 @@ def explain(
     }
     if module is not None:
         offered["layer"] = module
+    blank = torch.zeros_like(x)
     if isinstance(model, EmbeddedText):  # words change, the special tokens stay
         fixed = model.fixed(x)
         offered["keep"] = fixed
+        blank = x * fixed[:, None]
         if module is None:
-            offered["baselines"] = x * fixed[:, None]
-    attribution = call_attribute(kind, model, x, offered=offered, options=options)
+            offered["baselines"] = blank
+    if known is not None and not STARTS & options.keys():
+        if known.start == "fitted":
+            argument = "layer_baselines" if known.takes("layer_baselines") else "prior"
+            raise ValueError(
+                f"`method` {known.name!r} starts at statistics; give `{argument}`, the layer's"
+                " LayerStatistics"
+            )
+        if known.start == "blank":
+            offered["baselines"] = blank
+    attribution, _ = call_attribute(kind, model, x, offered=offered, options=options)
     found: NDArray[np.float32] = (
         _as_map(attribution.detach(), x, model, module, channels_last).float().cpu().numpy()
     )

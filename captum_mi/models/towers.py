@@ -89,13 +89,16 @@ def hidden_state(model: nn.Module, tower: Tower, index: int) -> tuple[nn.Module,
 
 
 def hidden_states(
-    model: nn.Module, hidden_states: tuple[int | None, int | None] = (None, None)
+    model: nn.Module,
+    hidden_states: tuple[int | None, int | None] = (None, None),
+    default: tuple[int, int] | None = None,
 ) -> tuple[int, int]:
     """Returns the hidden states to explain in both towers, the defaults where none is given.
 
     Args:
         model: the image-text model.
-        hidden_states: in the image and in the text tower; None is :func:`default_hidden_state`.
+        hidden_states: in the image and in the text tower; None is the default.
+        default: what is explained where none is given; None is :func:`default_hidden_state`.
 
     Raises:
         TypeError: if these are not two.
@@ -107,8 +110,10 @@ def hidden_states(
             f" got {hidden_states!r}"
         )
     image, text = hidden_states
-    image = default_hidden_state(model, "image") if image is None else image
-    text = default_hidden_state(model, "text") if text is None else text
+    if default is None:
+        default = default_hidden_state(model, "image"), default_hidden_state(model, "text")
+    image = default[0] if image is None else image
+    text = default[1] if text is None else text
     hidden_state(model, "image", image)
     hidden_state(model, "text", text)
     return image, text
