@@ -3,6 +3,7 @@
 from captum_mi.models.blanks import blank_ids, blank_pixels
 from captum_mi.models.clip import load_clip
 from captum_mi.models.embedded_text import EmbeddedText
+from captum_mi.models.left_out import cosines_without
 from captum_mi.models.sentences import SentenceSimilarity, load_sentence_encoder
 from captum_mi.models.similarity import ImageTextSimilarity, TextImageSimilarity
 from captum_mi.models.texts import tokenize
@@ -16,6 +17,7 @@ __all__ = [
     "blank_ids",
     "blank_pixels",
     "blocks",
+    "cosines_without",
     "load_clip",
     "load_sentence_encoder",
     "tokenize",
