@@ -5,6 +5,7 @@ import torch
 from families import FAMILIES, build
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model
 
+from captum_mi.datasets import Scenes
 from captum_mi.models import SentenceSimilarity, TextImageSimilarity, cosines_without, tokenize
 
 WORDS = ["a", "blue", "square", "and", "a", "green", "heart"]
@@ -31,6 +32,23 @@ def test_each_row_is_the_text_written_without_the_word(family, length):
     torch.testing.assert_close(found[1 : length + 1], expected, atol=1e-5, rtol=1e-4)
     assert found[length + 1 :].isnan().all()
     assert expected.std(0).gt(1e-3).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_blanked_word_leaves_the_others_in_their_places(family):
+    model, processor = build(family)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    similarity = TextImageSimilarity(model, processor, list(images))
+    encoded = tokenize(model, processor, [" ".join(WORDS)])
+    found = cosines_without(similarity, processor, encoded, blank=True)
+    for place in range(len(found)):
+        if not 1 <= place <= len(WORDS):
+            assert found[place].isnan().all()
+            continue
+        ids = encoded["input_ids"].clone()
+        ids[0, place] = processor.tokenizer.pad_token_id
+        expected = similarity(**(encoded | {"input_ids": ids}))[0]
+        torch.testing.assert_close(found[place], expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -72,6 +90,22 @@ def test_sentences(embedded, pooling):
     assert found.shape == (9, 2)
 
 
+def test_the_embedded_model_knows_words_by_their_places(embedded):
+    model, processor = embedded
+    scene = Scenes(1, objects=2)[0]
+    similarity = TextImageSimilarity(model, processor, [scene.image])
+    encoded = tokenize(model, processor, [scene.caption])
+    words = scene.caption.split()
+    deleted, blanked = (
+        similarity(**encoded)[:, 0] - cosines_without(similarity, processor, encoded, blank=b)[:, 0]
+        for b in (False, True)
+    )
+    fillers = [place for place, word in enumerate(words, 1) if word in ("a", "and")]
+    named = [place for place in range(1, 8) if place not in fillers]
+    assert deleted[fillers].min() > 0.1
+    assert blanked[fillers].abs().max() < 0.02 < 0.1 < blanked[named].min()
+
+
 def test_where_nothing_would_remain_there_is_no_cosine(embedded):
     tokenizer = embedded[1].tokenizer
     model = sentence_encoders(tokenizer)["last"].eval()
@@ -81,6 +115,10 @@ def test_where_nothing_would_remain_there_is_no_cosine(embedded):
         found = cosines_without(similarity, tokenizer, {"input_ids": torch.tensor([ids])})
         assert found.shape == (len(ids), 2)
         assert found.isnan().all()
+    one = {"input_ids": torch.tensor([[word]])}
+    padding = torch.tensor([[tokenizer.pad_token_id]])
+    found = cosines_without(similarity, tokenizer, one, blank=True)
+    torch.testing.assert_close(found, similarity(padding))
 
 
 def test_one_text_at_a_time():

@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from captum_mi._protocols import tokenizer_of
 from captum_mi.maps import special_tokens
+from captum_mi.models.blanks import blank_ids
 from captum_mi.models.clip import check_dual_encoder
 from captum_mi.models.similarity import TextImageSimilarity
 from captum_mi.models.texts import POOLS_AT_LAST_POSITION
@@ -26,22 +27,27 @@ def cosines_without(
     similarity: TextImageSimilarity | SentenceSimilarity,
     processor: Processor | Tokenizer,
     encoded: Mapping[str, Tensor],
+    *,
+    blank: bool = False,
 ) -> Tensor:
     """Returns the cosines of a text without each of its words, from one batch.
 
-    A token is deleted, not blanked: what follows it moves up. Of a word of several tokens, the
-    others stay.
+    A word that is deleted lets the others move up. A model that has seen few forms of sentences
+    knows its words by their places, as the embedded one does: there each deletion costs much, be it
+    of an "a", and blanking tells more. Of a word of several tokens, the others stay.
 
     Args:
         similarity: the model, and the K images or texts that the text is compared with.
         processor: the model's processor, or its tokenizer.
         encoded: ``input_ids`` (1, T) of the text and, where the model uses it, ``attention_mask``.
+        blank: put padding in the word's place, as :func:`blank_ids` does, so that nothing moves
+            (unless the model counts places without padding, as RoBERTa in AltCLIP does).
 
     Returns:
-        (T, K) in [-1, 1]; NaN for tokens that are no words, and for one that is all of its text.
+        (T, K) in [-1, 1]; NaN for tokens that are no words, and where nothing would remain.
 
     Raises:
-        ValueError: if it is not one text.
+        ValueError: if it is not one text; if ``blank`` and the tokenizer has no padding.
 
     Example:
         >>> similarity = TextImageSimilarity(clip, processor, [scene.image])
@@ -55,19 +61,26 @@ def cosines_without(
         raise ValueError(f"`encoded` must be one text, (1, T), got {tuple(ids.shape)}")
     length = ids.shape[1]
     words = ~special_tokens(processor, ids)[0]
-    if length == 1 or not words.any():
+    if not words.any() or (length == 1 and not blank):
         return torch.full_like(similarity(ids, mask), torch.nan).repeat(length, 1)
-    places = torch.arange(length, device=ids.device)
-    left_out = places[words, None]
-    others = places[:-1] + (places[:-1] >= left_out)  # (words, T - 1)
-    shorter, shorter_mask = ids[0, others], None if mask is None else mask[0, others]
-    if _needs_whole_context(similarity):
-        shorter = pad(shorter, (0, 1), value=tokenizer_of(processor).pad_token_id)
-        shorter_mask = None if shorter_mask is None else pad(shorter_mask, (0, 1))
-    found: Tensor = similarity(shorter, shorter_mask)
+    here = torch.eye(length, dtype=torch.bool, device=ids.device)[words]  # (words, T)
+    if blank:
+        rows = blank_ids(processor, ids).where(here, ids)
+        row_mask = None if mask is None else mask.expand_as(rows)
+    else:
+        whole = _needs_whole_context(similarity)
+        rows = _deleted(ids, here, tokenizer_of(processor).pad_token_id if whole else None)
+        row_mask = None if mask is None else _deleted(mask, here, 0 if whole else None)
+    found: Tensor = similarity(rows, row_mask)
     result = found.new_full((length, found.shape[1]), torch.nan)
     result[words] = found
     return result
+
+
+def _deleted(values: Tensor, here: Tensor, padding: int | None) -> Tensor:
+    """Returns the values (1, T) without those here, in rows, with padding behind if it is given."""
+    rest = values.expand_as(here)[~here].view(len(here), -1)
+    return rest if padding is None else pad(rest, (0, 1), value=padding)
 
 
 def _needs_whole_context(similarity: TextImageSimilarity | SentenceSimilarity) -> bool:
