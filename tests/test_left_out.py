@@ -34,6 +34,19 @@ def test_each_row_is_the_text_written_without_the_word(family, length):
     assert expected.std(0).gt(1e-3).all()
 
 
+def test_the_mask_of_a_text_padded_to_the_whole_context():
+    model, processor = build("siglip")
+    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    similarity = TextImageSimilarity(model, processor, [image])
+
+    def masked(words):
+        ids = tokenize(model, processor, [" ".join(words)])["input_ids"]
+        return {"input_ids": ids, "attention_mask": (ids != processor.tokenizer.pad_token_id).int()}
+
+    found = cosines_without(similarity, processor, masked(WORDS))
+    torch.testing.assert_close(found[1:2], similarity(**masked(WORDS[1:])), atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_blanked_word_leaves_the_others_in_their_places(family):
     model, processor = build(family)
