@@ -188,21 +188,23 @@ def test_each_tower_is_explained_at_its_own_hidden_state(scene_file, tmp_path, e
 @pytest.mark.parametrize(
     ("method", "unit", "heads", "colors"),
     [
-        ("nib", "cosine", "most for it .*most against it", "blue against it, in parts of the cos"),
-        ("m2ib", "nats", "most nats .*fewest nats", "the redder, the more nats the text needs"),
-        ("gradcam", None, "most relevant .*least relevant", "the redder, the more relevant"),
+        ("nib", "cosine", "most for it .*most against it", "red raises the cosine, blue lowers"),
+        ("m2ib", "nats", "most nats .*fewest nats", "the darker, the more nats are needed"),
+        ("gradcam", None, "most relevant .*least relevant", "the darker, the more relevant"),
     ],
 )
 def test_the_unit_is_named(method, unit, heads, colors, tmp_path, monkeypatch, capsys):
-    captions = []
-    monkeypatch.setattr(Figure, "supxlabel", lambda _, text, **__: captions.append(text))
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
     arguments = ["explain", "--method", method, "--steps", "2", "--out", str(tmp_path / "out")]
     assert main(arguments) == 0
     numbers = json.loads((tmp_path / "out.json").read_text())
     assert numbers["unit"] == unit
     head, first, *_ = capsys.readouterr().out.splitlines()
     assert re.search(heads, head)
-    assert re.search(colors, captions[0])
+    texts = [text.get_text() for text in figures[0].axes[0].texts]
+    assert re.search(colors, " ".join(texts))
+    assert any(re.fullmatch(r"a cyan triangle: cosine 0\.\d{3}", text) for text in texts)
     words = [one for one in numbers["explanations"][0]["tokens"] if not one["special"]]
     best = max(words, key=lambda one: one["score"])
     sign = "+" if unit == "cosine" else ""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from captum_mi.explanation import ImageExplanation
+    from captum_mi.visualization import Unit
 
 HELP = "where in an image, and in which words, the evidence for a text lies"
 DESCRIPTION = (
@@ -45,11 +46,6 @@ EXTREMES = {
     "cosine": ("most for it", "most against it"),
     "nats": ("most nats", "fewest nats"),
     None: ("most relevant", "least relevant"),
-}
-COLORS = {
-    "cosine": "red speaks for the text, blue against it, in parts of the cosine",
-    "nats": "the redder, the more nats the text needs",
-    None: "the redder, the more relevant to the text",
 }
 PACKAGES = ("captum_mi", "captum", "torch", "transformers")
 SHIPPED_SCENE = 8
@@ -133,11 +129,8 @@ def run(options: argparse.Namespace) -> None:
         settings["hidden_states"] = dict(zip(("image", "text"), result.hidden_states, strict=True))
     base.parent.mkdir(parents=True, exist_ok=True)
     steps = f", {options.steps} steps" if "steps" in settings else ""
-    caption = (
-        f"{COLORS[method.unit]}; method {method.name}{steps}, {settings['explained']}, model"
-        f" {settings['model']}"
-    )
-    _draw(result, caption).savefig(picture, dpi=100)
+    caption = f"method {method.name}{steps}, {settings['explained']}, model {settings['model']}"
+    _draw(result, method.unit, caption).savefig(picture, dpi=100)
     written = {
         **settings,
         "versions": {name: version(name) for name in PACKAGES},
@@ -177,14 +170,15 @@ def _image_and_texts(options: argparse.Namespace) -> tuple[Image, list[str], str
     return image, options.texts, options.image
 
 
-def _draw(result: ImageExplanation, caption: str) -> Figure:
+def _draw(result: ImageExplanation, unit: Unit, caption: str) -> Figure:
     from captum_mi import visualization
 
     return visualization.explanation(
         result.pixels,
         [pair.heat for pair in result.pairs],
         [pair.tokens for pair in result.pairs],
-        [f"{pair.text}\ncosine {pair.cosine:.3f}" for pair in result.pairs],
+        [f"{textwrap.shorten(pair.text, 80)}: cosine {pair.cosine:.3f}" for pair in result.pairs],
+        unit=unit,
         caption=caption,
     )
 

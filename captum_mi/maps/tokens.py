@@ -24,11 +24,14 @@ class TokenScores:
         scores: one for each token, signed.
         special: whether the token is one that the tokenizer added (BOS, EOS, CLS, padding): apart
             from the words.
+        joined: whether the token goes on the word that the one before began, without a space; None
+            where that is not known.
     """
 
     tokens: tuple[str, ...]
     scores: tuple[float, ...]
     special: tuple[bool, ...]
+    joined: tuple[bool, ...] | None = None
 
 
 def token_scores(
@@ -107,19 +110,26 @@ def _scores_of_one(
     padding = {tokenizer.pad_token_id} - {end}
     kept = [i for i, token in enumerate(ids) if i <= last and token not in padding]
     rest = sum(score for i, score in enumerate(scores) if i not in kept)
-    result = TokenScores(
-        tokens=tuple(_word(ids[i], tokenizer) for i in kept),
-        scores=tuple(scores[i] for i in kept),
-        special=tuple(special[i] for i in kept),
-    )
-    if rest == 0:
-        return result
+    padded = ["<padding>"] if rest else []
+    joined = [
+        i > 0 and not any(special[i - 1 : i + 1]) and _joined(ids[i - 1], ids[i], tokenizer)
+        for i in kept
+    ]
     return TokenScores(
-        (*result.tokens, "<padding>"), (*result.scores, rest), (*result.special, True)
+        tokens=(*(_word([ids[i]], tokenizer) for i in kept), *padded),
+        scores=(*(scores[i] for i in kept), *(rest for _ in padded)),
+        special=(*(special[i] for i in kept), *(True for _ in padded)),
+        joined=(*joined, *(False for _ in padded)),
     )
 
 
-def _word(token: int, tokenizer: Tokenizer) -> str:
-    """Decodes one token; strips what wordpiece marks a continuation with."""
-    word = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
+def _joined(before: int, token: int, tokenizer: Tokenizer) -> bool:
+    """Returns True if the tokenizer writes no space between two tokens."""
+    apart = _word([before], tokenizer) + _word([token], tokenizer)
+    return _word([before, token], tokenizer) == apart
+
+
+def _word(tokens: list[int], tokenizer: Tokenizer) -> str:
+    """Decodes tokens; strips what wordpiece marks a continuation with."""
+    word = str(tokenizer.decode(tokens, clean_up_tokenization_spaces=False))
     return word.strip().removeprefix("##")

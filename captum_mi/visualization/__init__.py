@@ -1,7 +1,8 @@
 """Pictures of attributions: each function returns a Figure and changes no data."""
 
+from captum_mi.visualization.columns import gallery
 from captum_mi.visualization.heat import heat_map, overlay
-from captum_mi.visualization.panels import explanation, gallery
-from captum_mi.visualization.tokens import colored_tokens
+from captum_mi.visualization.panels import colored_tokens, explanation, sentences
+from captum_mi.visualization.scale import Unit
 
-__all__ = ["colored_tokens", "explanation", "gallery", "heat_map", "overlay"]
+__all__ = ["Unit", "colored_tokens", "explanation", "gallery", "heat_map", "overlay", "sentences"]

@@ -1,22 +1,28 @@
-"""Several pictures on one page: an image explained with its texts, maps side by side."""
+"""Pages that explain: an image with its texts, or texts alone."""
 
 from __future__ import annotations
 
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
-
-from captum_mi.visualization.heat import blend, draw_map, image_of, plane_of
-from captum_mi.visualization.tokens import draw_tokens, token_lines
+from captum_mi.visualization.heat import blend, image_of, plane_of
+from captum_mi.visualization.page import BAR, FONT, GAP, GRAY, MARGIN, Page, size_of
+from captum_mi.visualization.scale import Scale, Unit
+from captum_mi.visualization.words import LABELS, how_to_read, place_words, scale_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
     from torch import Tensor
 
     from captum_mi.maps import TokenScores
+
+WIDTH, HEIGHT = 3.2, 2.2
+"""Inches: the most that an image takes."""
+
+WORDS, TEXT = 6.0, 7.0
+"""Inches: the width of the words beside a map, and of those without one."""
 
 
 def explanation(
@@ -25,79 +31,117 @@ def explanation(
     tokens: Sequence[TokenScores],
     titles: Sequence[str],
     *,
+    unit: Unit = "cosine",
+    losses: Sequence[Sequence[float]] | None = None,
     caption: str = "",
 ) -> Figure:
-    """Draws a row per text: the image, where in it the evidence lies, and which words carry it.
+    """Draws an image and a row per text: where in it the evidence lies, and which words carry it.
+
+    All maps share one scale, and all words another; the tokens that are no words come last, summed,
+    as "rest".
 
     Args:
         image: (H, W, 3) uint8, or floats in [0, 1].
-        heats: one signed map per text, as in :func:`overlay`.
+        heats: one map per text, of the image's H and W.
         tokens: one text's scores per text.
         titles: one title per text.
+        unit: what the numbers are, see :func:`heat_map`.
+        losses: for each text what the cosine loses without each of its tokens, NaN where that is
+            not known.
         caption: a line below the picture.
 
     Returns:
         the figure.
+
+    Raises:
+        ValueError: if the sizes or the numbers of texts differ, or there is no such unit.
 
     Example:
         >>> from captum_mi.maps import TokenScores
         >>> scores = TokenScores(("a", "heart"), (-0.1, 0.9), special=(False, False))
         >>> figure = explanation(torch.zeros(8, 8, 3), [torch.eye(8)], [scores], ["a heart"])
     """
-    heights = [max(3.1, 0.8 + 0.5 * len(token_lines(scores))) for scores in tokens]
-    figure = Figure(figsize=(13, sum(heights) + 0.5), layout="constrained")
-    grid = figure.subplots(
-        len(titles), 3, squeeze=False, width_ratios=(1, 1.25, 2), height_ratios=heights
-    )
-    for axes, heat, scores, title in zip(grid, heats, tokens, titles, strict=True):
-        axes[0].imshow(image_of(image), interpolation="nearest")
-        axes[0].set_axis_off()
-        axes[0].set_title("image")
-        draw_map(figure, axes[1], plane_of(heat), image_of(image))
-        axes[1].set_title(title, wrap=True)
-        draw_tokens(figure, axes[2], scores)
-        axes[2].set_title("words of the text")
-    figure.supxlabel(caption, fontsize="small")
-    return figure
+    picture, planes = image_of(image), [plane_of(heat) for heat in heats]
+    texts = words_of(tokens, losses)
+    in_image, in_words = Scale.of(unit, *planes), scale_of(unit, texts)
+    width, height = size_of(picture, WIDTH, HEIGHT)
+    column = max(width, BAR)
+    at_map = MARGIN + column + GAP
+    at_words = at_map + column + GAP
+    page = Page(at_words + WORDS + MARGIN)
+
+    top = page.bar(in_image, "where in the image", at_map, MARGIN)
+    page.bar(in_words, "which words", at_words + LABELS, MARGIN)
+    below = page.write("the image", MARGIN, MARGIN, column, FONT, weight="bold")
+    below = page.show(picture, MARGIN, below, width, height)
+    end = page.write(how_to_read(in_words, texts), MARGIN, below + 0.1, column) + GAP
+    for plane, words, title in zip(planes, texts, titles, strict=True):
+        at = page.write(title, at_map, top, page.width - MARGIN - at_map, FONT, weight="bold")
+        below = page.show(blend(plane, picture, in_image), at_map, at, width, height)
+        top = max(below, place_words(page, words, at_words, at, WORDS, in_words)) + GAP
+    end = page.write(caption, MARGIN, max(top, end), page.width - 2 * MARGIN, color=GRAY)
+    return page.finished(end)
 
 
-def gallery(
-    images: Sequence[ArrayLike],
-    heats: Sequence[Sequence[Tensor | ArrayLike | None]],
+def sentences(
+    tokens: Sequence[TokenScores],
+    titles: Sequence[str],
     *,
-    columns: Sequence[str],
-    rows: Sequence[str],
+    unit: Unit = "cosine",
+    losses: Sequence[Sequence[float]] | None = None,
+    caption: str = "",
 ) -> Figure:
-    """Draws maps side by side: the image first, then one map per column, each in its own scale.
+    """Draws texts as running text of colored words that share one scale.
 
     Args:
-        images: one (H, W, 3) image per row, uint8 or floats in [0, 1].
-        heats: for each row one signed map (h, w) per column, of the image's size; None stays empty.
-        columns: titles of the columns of maps.
-        rows: titles of the rows.
+        tokens: one text's scores per row; the tokens that are no words come last, summed, as
+            "rest".
+        titles: one title per row, such as the other text and the cosine.
+        unit: what the numbers are, see :func:`heat_map`.
+        losses: for each row what the cosine loses without each of its tokens, NaN where that is
+            not known.
+        caption: a line below the picture.
 
     Returns:
         the figure.
 
+    Raises:
+        ValueError: if the numbers of rows differ, or there is no such unit.
+
     Example:
-        >>> gallery([torch.zeros(8, 8, 3)], [[torch.eye(8)]], columns=["nib"], rows=["a"]).axes[0]
-        <Axes: title={'center': 'image'}, ylabel='a'>
+        >>> from captum_mi.maps import TokenScores
+        >>> scores = TokenScores(("a", "heart"), (-0.1, 0.9), special=(False, False))
+        >>> figure = sentences([scores], ["with: love, cosine 0.512"])
     """
-    figure = Figure(figsize=(1.5 * (len(columns) + 1) + 0.5, 1.6 * len(rows) + 0.7))
-    figure.set_layout_engine("constrained")
-    grid = figure.subplots(len(rows), len(columns) + 1, squeeze=False)
-    for line, image, maps, title in zip(grid, images, heats, rows, strict=True):
-        line[0].imshow(image_of(image), interpolation="nearest")
-        line[0].set_ylabel("\n".join(wrap(title, 18)), fontsize="small")
-        for axes, heat in zip(line[1:], maps, strict=True):
-            if heat is not None:
-                axes.imshow(blend(plane_of(heat), image_of(image)), interpolation="nearest")
-        for axes in line:
-            axes.set(xticks=[], yticks=[])
-            for side in axes.spines.values():
-                side.set_visible(False)
-    grid[0, 0].set_title("image", fontsize="small")
-    for axes, title in zip(grid[0, 1:], columns, strict=True):
-        axes.set_title(title, fontsize="small")
-    figure.supxlabel("red: for the text, blue: against it; each map in its own scale", fontsize=8)
-    return figure
+    texts = words_of(tokens, losses)
+    scale = scale_of(unit, texts)
+    page = Page(TEXT + 2 * MARGIN)
+    beside = page.bar(scale, "", MARGIN + TEXT - BAR, MARGIN)
+    below = page.write(how_to_read(scale, texts), MARGIN, MARGIN, TEXT - BAR - GAP)
+    top = max(beside, below)
+    for words, title in zip(texts, titles, strict=True):
+        top = page.write(title, MARGIN, top, TEXT, FONT, weight="bold")
+        top = place_words(page, words, MARGIN, top, TEXT, scale) + GAP / 2
+    return page.finished(page.write(caption, MARGIN, top, TEXT, color=GRAY) + MARGIN)
+
+
+def colored_tokens(scores: TokenScores, *, unit: Unit = "cosine", title: str = "") -> Figure:
+    """Draws one text as running text of colored words.
+
+    Args:
+        scores: the tokens and their scores.
+        unit: what the numbers are, see :func:`heat_map`.
+        title: title of the picture.
+
+    Returns:
+        the figure.
+
+    Raises:
+        ValueError: if there is no such unit.
+
+    Example:
+        >>> from captum_mi.maps import TokenScores
+        >>> scores = TokenScores(("a", "heart"), (-0.1, 0.9), special=(False, False))
+        >>> figure = colored_tokens(scores, title="a heart")
+    """
+    return sentences([scores], [title], unit=unit)
