@@ -28,7 +28,14 @@ from captum_mi.evaluation.controls import CONTROLS
 from captum_mi.evaluation.method_row import MethodRow
 from captum_mi.evaluation.passes import count_passes
 from captum_mi.evaluation.published import headline, published, published_text_confidence
-from captum_mi.evaluation.report import advantage, comparisons, summarize, sweep_plot, table
+from captum_mi.evaluation.report import (
+    advantage,
+    comparisons,
+    examples,
+    summarize,
+    sweep_plot,
+    table,
+)
 from captum_mi.evaluation.rows import SWEEPS, sweep_rows, table_rows
 from captum_mi.evaluation.run import Evaluation, evaluate
 from captum_mi.explanation import TowerStatistics, attribute_image, attribute_text
@@ -83,6 +90,24 @@ def test_the_table_is_the_mean_of_its_records(tmp_path, capsys):
     assert "±" not in out
     assert "that of random" not in out
     assert "fewer than 30 pairs are too few for standard errors, and for comparisons" in out
+
+
+def test_examples_are_drawn_in_their_unit_with_their_drop():
+    rows = table_rows(["nib", "m2ib", "random"], (3, 1))
+    heat, pixels = (-torch.eye(4)).tolist(), torch.zeros(3, 4, 4).tolist()
+    records = [
+        {"index": 0, "text": "a heart", "row": row.name, "heat": heat, "image_drop": drop}
+        | {"pixels": pixels}
+        for row, drop in zip(rows[:2], (7.6, 12.0), strict=True)
+    ]
+    figure = examples(records, rows)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert {"a heart", "nib", "m2ib", "random", "drop 8", "drop 12"} <= set(texts)
+    assert "red raises the cosine, blue lowers it: nib" in texts
+    assert "the darker, the more nats are needed: m2ib" in texts
+    assert "the darker, the more relevant: random" in texts
+    assert len([axes for axes in figure.axes if axes.get_images()]) == 3 + 3  # scales, pictures
+    assert examples([], rows) is None
 
 
 def test_records_are_the_metrics_of_the_maps(embedded):

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from captum_mi import visualization
 from captum_mi._records import Record
+from captum_mi.attr.methods import METHODS
 from captum_mi.evaluation.rows import Row
 
 SCORES = ("image_drop", "image_increase", "text_drop", "text_increase")
@@ -162,18 +163,27 @@ def examples(records: Sequence[Record], rows: Sequence[Row]) -> Figure | None:
     indices = sorted({record["index"] for record in kept})
     names = [row.name for row in rows]
     firsts = [next(record for record in kept if record["index"] == index) for index in indices]
+    of_pair = [[cells.get((index, name)) for name in names] for index in indices]
     return visualization.gallery(
         [torch.tensor(first["pixels"]).permute(1, 2, 0) for first in firsts],
-        [
-            [
-                torch.tensor(cells[index, name]["heat"]) if (index, name) in cells else None
-                for name in names
-            ]
-            for index in indices
-        ],
+        [[None if one is None else torch.tensor(one["heat"]) for one in line] for line in of_pair],
         columns=names,
         rows=[first["text"] for first in firsts],
+        units=[_unit(name) for name in names],
+        notes=[
+            [f"drop {one['image_drop']:.0f}" if one else "" for one in line] for line in of_pair
+        ],
+        caption="drop: hundredths of the cosine that are lost where only what the map shows"
+        " remains; lower is better",
     )
+
+
+def _unit(name: str) -> visualization.Unit:
+    """Returns what the numbers of a row are: its method's, relevance for noise."""
+    method = METHODS.get(name.split()[0])
+    if method is not None:
+        return method.unit
+    return None if name in ("random", "patches") else "cosine"
 
 
 def sweep_plot(lines: Sequence[Line], name: str, values: Sequence[float]) -> Figure:
