@@ -210,6 +210,8 @@ def test_losses_are_written_below_the_scores():
 def test_long_texts_wrap_inside_the_page():
     words = TokenScores(("token",) * 77, (0.1,) * 77, (False,) * 77)
     figure = visualization.colored_tokens(words)
+    ticks = [tick for axes in figure.axes for tick in axes.get_xticklabels() if axes.get_xlabel()]
+    assert max(tick.get_window_extent().x1 for tick in ticks) < figure.bbox.width
     width, height = figure.get_size_inches()
     boxes = figure.axes[0].patches
     assert len(boxes) == 77

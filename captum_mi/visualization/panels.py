@@ -116,7 +116,7 @@ def sentences(
     texts = words_of(tokens, losses)
     scale = scale_of(unit, texts)
     page = Page(TEXT + 2 * MARGIN)
-    beside = page.bar(scale, "", MARGIN + TEXT - BAR, MARGIN)
+    beside = page.bar(scale, "", TEXT - BAR, MARGIN)
     below = page.write(how_to_read(scale, texts), MARGIN, MARGIN, TEXT - BAR - GAP)
     top = max(beside, below)
     for words, title in zip(texts, titles, strict=True):
