@@ -73,12 +73,18 @@ def test_the_table_is_the_mean_of_its_records(tmp_path, capsys):
     assert [line["row"] for line in lines] == ["nib", "chefer", "random"]
     for line in lines:
         own = [record for record in records if record["row"] == line["row"]]
-        for name in (*SCORES, "hit", "mass_inside"):
+        for name in (*SCORES, "hit", "exact", "mass_inside", "other_negative"):
             values = [record[name] for record in own]
             assert float(line[name]) == pytest.approx(np.mean(values))
             assert float(line[f"{name}_se"]) == pytest.approx(sem(values), abs=1e-12)
         middle = np.median([one["image_seconds"] + one["text_seconds"] for one in own])
         assert float(line["maps_per_second"]) == pytest.approx(2 / middle)
+        for name in ("image_gap", "text_gap"):
+            gaps = [record[name] for record in own if name in record]
+            assert float(line[name] or "nan") == pytest.approx(
+                np.median(gaps or [np.nan]), nan_ok=True
+            )
+            assert bool(gaps) == (line["row"] == "nib")
     stored = json.loads((tmp_path / "run" / "table.json").read_text())
     assert stored["settings"]["samples"] == 3
     assert [line["row"] for line in stored["rows"]] == ["nib", "chefer", "random"]
@@ -385,6 +391,10 @@ def test_scenes_need_no_library_of_data_sets(tmp_path):
         (["n_steps", "2", "3"], ["nib n_steps=2", "nib n_steps=3"]),
         (["beta", "0.1", "0.9", "--methods", "m2ib"], ["m2ib beta=0.1", "m2ib beta=0.9"]),
         (
+            ["hidden_state", "1", "3", "--methods", "nib-mean"],
+            ["nib-mean hidden_state=1", "nib-mean hidden_state=3"],
+        ),
+        (
             ["hidden_state", "--methods", "nib", "gradcam"],
             [f"{method} hidden_state={i}" for method in ("nib", "gradcam") for i in range(5)],
         ),
@@ -395,7 +405,7 @@ def test_sweeps(sweep, rows, tmp_path, capsys):
     assert main([*command, "--sweep", *sweep]) == 0
     told = capsys.readouterr().err
     assert told.count("encoder.layers.3' (CLIPEncoderLayer) carries") == (
-        sweep[0] == "hidden_state"
+        sweep == ["hidden_state", "--methods", "nib", "gradcam"]
     )
     lines = lines_of(tmp_path / "out" / f"{sweep[0]}.csv")
     assert [line["row"] for line in lines] == rows

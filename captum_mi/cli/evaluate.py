@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from captum_mi.datasets import Pair
     from captum_mi.evaluation.report import Line
     from captum_mi.evaluation.rows import Row
-    from captum_mi.explanation import TowerStatistics
 
 HELP = "which method explains a model best on your data"
 DESCRIPTION = (
@@ -178,6 +177,7 @@ def run(options: argparse.Namespace) -> None:
     from captum_mi.evaluation.published import published_text_confidence
     from captum_mi.evaluation.rows import check_methods, sweep_rows, table_rows
     from captum_mi.evaluation.run import Evaluation, evaluate
+    from captum_mi.explanation import TowerStatistics
     from captum_mi.models import load_clip
     from captum_mi.models.towers import hidden_states
 
@@ -195,10 +195,7 @@ def run(options: argparse.Namespace) -> None:
     hidden_states(model, states)
     arguments = {"n_steps": options.steps, "n_masks": options.masks}
 
-    @cache
-    def fitted(states: tuple[int | None, int | None]) -> TowerStatistics:
-        return TowerStatistics.fit(model, processor, to_fit, states)
-
+    fitted = cache(partial(TowerStatistics.fit, model, processor, to_fit))
     setting, values = None, []
     if options.sweep:
         setting, *given = options.sweep

@@ -19,9 +19,18 @@ from captum_mi.evaluation.rows import Row
 
 SCORES = ("image_drop", "image_increase", "text_drop", "text_increase")
 GAPS = ("image_gap", "text_gap")
-POINTING = ("hit", "wrong", "mass_inside")
+POINTING = ("hit", "wrong", "exact", "mass_inside", "other_negative")
 BETTER = {"image_drop": "lower", "image_increase": "higher"}
 BETTER |= {"text_drop": "lower", "text_increase": "higher"}
+PANELS = {
+    "image_gap": "completeness gap, image (median)",
+    "text_gap": "completeness gap, text (median)",
+    "maps_per_second": "maps per second",
+    "hit": "pointing accuracy (higher is better)",
+    "exact": "maximum on the object (higher is better)",
+    "mass_inside": "share of the evidence inside (higher is better)",
+}
+"""What a sweep draws beside the scores -> its title."""
 LEAST_PAIRS = 30
 """With fewer pairs a standard error is itself so uncertain that no comparison should rest on it."""
 
@@ -34,8 +43,7 @@ def summarize(records: Sequence[Record], rows: Sequence[Row]) -> list[Line]:
     Returns:
         for each row its name, the number of pairs and of failures, the mean and the standard error
         of each score, maps per second (of the median pair), median completeness gaps of a method
-        that has them, passes per pair, and where pairs have
-        masks the pointing scores.
+        that has them, passes per pair, and where pairs have masks the pointing scores.
     """
     lines = []
     for row in rows:
@@ -90,7 +98,7 @@ def table(lines: Sequence[Line]) -> str:
     if with_gaps:
         head += f"  {'gap, %':>11}"
     if pointed:
-        head += f"  {'pointing':>8}  {'wrong':>5}  {'mass':>5}"
+        head += f"  {'pointing':>8}  {'wrong':>5}  {'exact':>5}  {'mass':>5}"
     text = [head]
     for line in lines:
         if not line["pairs"]:
@@ -108,7 +116,8 @@ def table(lines: Sequence[Line]) -> str:
             gaps = [f"{100 * line[name]:.2g}" for name in GAPS if name in line]
             shown += f"  {' / '.join(gaps) or '-':>11}"
         if "hit" in line:
-            shown += f"  {line['hit']:8.3f}  {line['wrong']:5.3f}  {line['mass_inside']:5.3f}"
+            shown += f"  {line['hit']:8.3f}  {line['wrong']:5.3f}  {line['exact']:5.3f}"
+            shown += f"  {line['mass_inside']:5.3f}"
         if line["failed"]:
             shown += f"  failed on {line['failed']} pairs"
         text.append(shown)
@@ -196,14 +205,12 @@ def sweep_plot(lines: Sequence[Line], name: str, values: Sequence[float]) -> Fig
     """
     methods = list(dict.fromkeys(line["row"].split()[0] for line in lines))
     by_row = {line["row"]: line for line in lines}
-    pointed = any("hit" in line for line in lines)
-    panels = [*SCORES, "maps_per_second", *(["hit"] if pointed else [])]
-    titles = {
-        "maps_per_second": "maps per second",
-        "hit": "pointing accuracy (higher is better)",
-    } | {score: f"{score.replace('_', ' ')} ({BETTER[score]} is better)" for score in SCORES}
-    figure = Figure(figsize=(13, 7), layout="constrained")
-    grid = figure.subplots(2, 3, squeeze=False).flatten()
+    titles = {score: f"{score.replace('_', ' ')} ({BETTER[score]} is better)" for score in SCORES}
+    titles |= PANELS
+    panels = [panel for panel in titles if any(panel in line for line in lines)]
+    columns = -(-len(panels) // 2)
+    figure = Figure(figsize=(3.7 * columns + 2, 7), layout="constrained")
+    grid = figure.subplots(2, columns, squeeze=False).flatten()
     for axes, panel in zip(grid, panels, strict=False):
         for method in methods:
             known = [
