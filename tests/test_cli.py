@@ -211,7 +211,9 @@ def test_the_unit_is_named(method, unit, heads, colors, tmp_path, monkeypatch, c
     assert f"  {best['token']} {best['score']:{sign}.3f}  " in first
     if unit != "cosine":
         least = min(words, key=lambda one: (one["score"], one["token"]))
-        assert first.endswith(f"  {least['token']} {least['score']:.3f}")
+        assert f"  {least['token']} {least['score']:.3f}  " in first
+    lost = max(words, key=lambda one: one["loss_without"])
+    assert first.endswith(f"  {lost['token']} {lost['loss_without']:+.3f}")
 
 
 def test_images_without_a_model_are_warned_of(scene_file, tmp_path, embedded, capsys):
@@ -350,5 +352,5 @@ def test_every_family_is_explained(family):
     torch.testing.assert_close(result.pixels, image.permute(1, 2, 0) / 255)
     assert result.pairs[0].patches.shape == (4, 4)
     assert result.pairs[0].heat.shape == (32, 32)
-    assert result.pairs[0].tokens.tokens == ("<bos>", "a", "red", "circle", "<eos>")
+    assert result.pairs[0].words.tokens.tokens == ("<bos>", "a", "red", "circle", "<eos>")
     assert result.pairs[1].heat.abs().sum() > 0

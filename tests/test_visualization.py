@@ -202,7 +202,7 @@ def test_losses_are_written_below_the_scores():
     assert texts[texts.index("heart") + 1 :][:2] == ["-0.25", "-0.020"]
     assert texts[texts.index("rest") + 1 :] == ["-0.25"]
     assert texts.index("evidence") < texts.index("lost without") < texts.index("red")
-    assert "lost without: what the cosine loses if the" in " ".join(texts)
+    assert "lost without: what the cosine loses if that" in " ".join(texts)
     with pytest.raises(ValueError, match=r"zip\(\)"):
         visualization.sentences([SCORES], ["one"], losses=[[0.1, 0.2]])
 

@@ -11,7 +11,7 @@ import warnings
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Protocol
 
-from captum_mi.cli import estimate, evaluate, explain
+from captum_mi.cli import estimate, evaluate, explain, fit
 from captum_mi.cli._options import in_flags
 
 if TYPE_CHECKING:
@@ -33,7 +33,12 @@ class Command(Protocol):
         """Does what the command is for."""
 
 
-COMMANDS: dict[str, Command] = {"explain": explain, "evaluate": evaluate, "estimate": estimate}
+COMMANDS: dict[str, Command] = {
+    "explain": explain,
+    "evaluate": evaluate,
+    "fit": fit,
+    "estimate": estimate,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,11 +23,8 @@ MODEL_FLAGS = {
 """What the commands that load a model call the library's arguments, in errors and warnings."""
 
 
-def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of the model, of the place in it that is explained, and of the steps."""
-    movable = [name for name, method in METHODS.items() if method.place is Place.HIDDEN_STATES]
-    early = [name for name in movable if METHODS[name].hidden_states is not None]
-    stepping = [name for name, method in METHODS.items() if method.least_steps is not None]
+def add_model_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag of the model."""
     parser.add_argument(
         "--model",
         metavar="FOLDER|HUB_NAME",
@@ -36,9 +33,17 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
             " knows colored shapes, no photographs)"
         ),
     )
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the model, of the place in it that is explained, and of the steps."""
+    movable = [name for name, method in METHODS.items() if method.place is Place.HIDDEN_STATES]
+    early = [name for name in movable if METHODS[name].hidden_states is not None]
+    stepping = [name for name, method in METHODS.items() if method.least_steps is not None]
+    add_model_flag(parser)
     parser.add_argument(
         "--hidden-state",
-        type=_hidden_states,
+        type=hidden_states_of,
         default=(None, None),
         metavar="N[,M]",
         help=(
@@ -81,7 +86,8 @@ def check_out(path: Path) -> None:
         raise ValueError(f"`--out` cannot be written: {str(above)!r} is no folder to write in")
 
 
-def _hidden_states(value: str) -> tuple[int, int]:
+def hidden_states_of(value: str) -> tuple[int, int]:
+    """Returns the hidden states, of the image and of the text, that a flag names."""
     if not re.fullmatch(r"-?\d+(, *-?\d+)?", value, re.ASCII):
         raise argparse.ArgumentTypeError(f"must be a number N, or N,M; got {value!r}")
     parts = value.split(",")

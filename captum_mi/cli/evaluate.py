@@ -11,20 +11,12 @@ from typing import TYPE_CHECKING
 
 from captum_mi._checks import check_positive, enumerated
 from captum_mi.attr.methods import METHODS
-from captum_mi.cli._options import (
-    MODEL_FLAGS,
-    add_model_flags,
-    check_out,
-    in_flags,
-    warn_of_embedded,
-)
+from captum_mi.cli._data import DATA_FLAGS, TO_FIT, add_data_flags, read_pairs
+from captum_mi.cli._options import MODEL_FLAGS, add_model_flags, check_out, in_flags
 from captum_mi.evaluation.controls import CONTROLS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from captum_mi._records import Record
-    from captum_mi.datasets import Pair
     from captum_mi.evaluation.report import Line
     from captum_mi.evaluation.rows import Row
 
@@ -60,65 +52,15 @@ what --data reads (pip install "captum_mi[data]"):
 Of several captions of an image the first counts. A run that was killed goes on when the same
 command is given again.
 """
-FLAGS = MODEL_FLAGS | {
-    "class_names": "--class-names",
-    "data": "--data",
-    "image_column": "--image-column",
-    "image_folder": "--image-folder",
-    "methods": "--methods",
-    "split": "--split",
-    "sweep": "--sweep",
-    "template": "--template",
-    "text_column": "--text-column",
-    "texts": "the caption",
-}
-
-TO_FIT = 256
-"""Pairs that statistics are fitted on: other scenes, or the data evenly spread."""
+FLAGS = (
+    MODEL_FLAGS | DATA_FLAGS | {"methods": "--methods", "sweep": "--sweep", "texts": "the caption"}
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     controls = [f"{name} ({words})" for name, words in CONTROLS.items()]
-    data = parser.add_argument_group("data (default: scenes)")
-    data.add_argument(
-        "--data", metavar="PLACE", help="a folder, a file, or a name on the Hugging Face hub"
-    )
-    data.add_argument(
-        "--split", metavar="NAME", help="its split; of a folder of images, one of its folders"
-    )
-    data.add_argument(
-        "--image-column",
-        metavar="NAME",
-        help="column of the images or of their paths (default: found by its type or name)",
-    )
-    data.add_argument(
-        "--text-column",
-        metavar="NAME",
-        help="column of the captions or classes (default: found by its name or type)",
-    )
-    data.add_argument(
-        "--image-folder",
-        metavar="FOLDER",
-        help="where a table's paths start (default: the folder of the table)",
-    )
-    data.add_argument(
-        "--template",
-        metavar="TEXT",
-        help="the text, {} the class or caption (default: 'a photo of a {}' for a class)",
-    )
-    data.add_argument(
-        "--class-names",
-        metavar="FILE",
-        help="lines 'class<TAB>name' (default: the classes themselves)",
-    )
-    data.add_argument(
-        "--samples",
-        type=int,
-        default=200,
-        metavar="N",
-        help="pairs, evenly spread over the data set (default: 200)",
-    )
+    add_data_flags(parser, 200)
     parser.add_argument(
         "--methods",
         nargs="+",
@@ -189,7 +131,8 @@ def run(options: argparse.Namespace) -> None:
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"`--out` must be a folder, {str(options.out)!r} is a file")
     check_out(options.out / "table.csv")
-    pairs, to_fit, source = _pairs(options)
+    pairs, source = read_pairs(options, options.samples)
+    to_fit, _ = read_pairs(options, TO_FIT, others=True)
     model, processor = load_clip(options.model)
     states = options.hidden_state
     hidden_states(model, states)
@@ -269,25 +212,6 @@ def _report(
     for line in report.comparisons(records, rows):
         print(line)
     print(f"\nwrote {', '.join(str(path) for path in written)}")
-
-
-def _pairs(options: argparse.Namespace) -> tuple[Sequence[Pair], Sequence[Pair], str]:
-    """Returns the pairs to evaluate on, those to fit statistics on, and what they are."""
-    from captum_mi.datasets import captioned_images, scene_pairs
-    from captum_mi.evaluation.pointing import SEED
-
-    names = ("split", "image_column", "text_column", "image_folder", "template", "class_names")
-    given = {name: value for name in names if (value := getattr(options, name)) is not None}
-    if options.data is None:
-        if given:
-            raise ValueError(f"`{FLAGS[next(iter(given))]}` needs `--data`")
-        what = "scenes of two objects, one named"
-        return scene_pairs(options.samples, SEED), scene_pairs(TO_FIT, SEED + 1), what
-    pairs = captioned_images(options.data, samples=options.samples, **given)
-    warn_of_embedded(options)
-    flags = "".join(f" {FLAGS[name]} {value!r}" for name, value in given.items())
-    what = f"{options.data}{flags} (first text: {pairs[0].text!r})"
-    return pairs, captioned_images(options.data, samples=TO_FIT, **given), what
 
 
 def _number(value: str) -> float:

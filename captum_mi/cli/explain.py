@@ -1,4 +1,4 @@
-"""``captum-mi explain``: an image with texts."""
+"""``captum-mi explain``: an image with texts, or a text with others."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import argparse
 import json
 import shlex
 import textwrap
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captum_mi._checks import check_choice, check_positive, enumerated
-from captum_mi.attr.methods import METHODS, Place
+from captum_mi.attr.methods import METHODS, Method, Place
 from captum_mi.cli._options import (
     MODEL_FLAGS,
     add_model_flags,
@@ -20,17 +23,19 @@ from captum_mi.cli._options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-    from captum_mi.explanation import ImageExplanation
-    from captum_mi.visualization import Unit
+    from captum_mi.explanation import WordEvidence
 
 HELP = "where in an image, and in which words, the evidence for a text lies"
 DESCRIPTION = (
     "Show where in an image, and in which words of a text, an image-text model such as CLIP"
-    " finds the evidence that the two belong together. Writes a picture, a map of the image and"
-    " the scored words for each text, and the numbers behind it as JSON; prints a table."
+    " finds the evidence that the two belong together; or, with a text encoder, in which words of"
+    " two texts. Beside each word's score stands what the cosine loses when the word is blanked."
+    " Writes a picture, and the numbers behind it as JSON; prints a table."
 )
 EXAMPLES = """\
 examples:
@@ -39,14 +44,19 @@ examples:
   captum-mi explain scene.png "a red circle" "a blue square"
   captum-mi explain dog.jpg "a dog on a sofa" --model openai/clip-vit-base-patch32
   captum-mi explain dog.jpg "a dog" --model ./my-clip --hidden-state 9,8 --steps 20 --out dog
+  captum-mi explain dog.jpg "a dog" --start zero --hidden-state 9
+      the published method: a path from the zero latent, three blocks before the end of both towers
+  captum-mi explain "a dog sleeps" "a cat naps" --model sentence-transformers/all-MiniLM-L6-v2
+      why two texts are similar, word by word, from both sides
 """
-FLAGS = MODEL_FLAGS | {"texts": "TEXT"}
+FLAGS = MODEL_FLAGS | {"start": "--start", "texts": "TEXT"}
 
 EXTREMES = {
     "cosine": ("most for it", "most against it"),
     "nats": ("most nats", "fewest nats"),
     None: ("most relevant", "least relevant"),
 }
+NONE = [(0.0, "-")]
 PACKAGES = ("captum_mi", "captum", "torch", "transformers")
 SHIPPED_SCENE = 8
 
@@ -58,10 +68,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "image",
         nargs="?",
         metavar="IMAGE",
-        help="an image file (default: a scene that the package ships, with its own texts)",
+        help=(
+            "an image file (default: a scene that the package ships, with its own texts); for a"
+            " text encoder a text"
+        ),
     )
     parser.add_argument(
-        "texts", nargs="*", metavar="TEXT", help="one or more texts, each explained on its own"
+        "texts",
+        nargs="*",
+        metavar="TEXT",
+        help="one or more texts, each explained on its own",
     )
     parser.add_argument(
         "--method",
@@ -69,6 +85,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"one of {', '.join(METHODS)} (default: nib)",
     )
     add_model_flags(parser)
+    parser.add_argument(
+        "--start",
+        metavar="zero|blank|FILE",
+        help=(
+            "where the path of nib starts: the zero latent (the published method), a blank input,"
+            " or the mean of statistics that captum-mi fit wrote, which m2ib takes its noise from"
+            " (default: nib blank, nib-zero and m2ib zero)"
+        ),
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -92,19 +117,76 @@ def _what_methods_give() -> str:
     )
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What was explained, for the picture, the numbers and the table.
+
+    Attributes:
+        settings: what was explained, and how.
+        draw: makes the picture, given a ``caption``.
+        explanations: the numbers.
+        lines: of each line of the table the text, the cosine and what the words say.
+    """
+
+    settings: dict[str, object]
+    draw: Callable[..., Figure]
+    explanations: list[dict[str, object]]
+    lines: list[tuple[str, float, WordEvidence]]
+
+
 def run(options: argparse.Namespace) -> None:
-    """Explains an image, writes the picture and the numbers, prints the table."""
+    """Explains an image or a text, writes the picture and the numbers, prints the table."""
     method = METHODS[check_choice("--method", options.method, METHODS)]
     method.check_steps(check_positive("--steps", options.steps), "`--steps`")
     base = options.out.with_suffix("") if options.out.suffix in (".png", ".json") else options.out
     picture, numbers = Path(f"{base}.png"), Path(f"{base}.json")
     for path in (picture, numbers):
         check_out(path)
+    found = _of_texts(options, method) if _explains_texts(options) else _of_image(options, method)
+    settings = {
+        **found.settings,
+        "model": options.model or "embedded",
+        "method": method.name,
+        "unit": method.unit,
+    }
+    how = [f"method {method.name}"]
+    if method.start is not None:
+        settings["start"] = options.start or method.start
+        how.append(f"start {settings['start']}")
+    if method.takes("n_steps"):
+        settings["steps"] = options.steps
+        how.append(f"{options.steps} steps")
+    base.parent.mkdir(parents=True, exist_ok=True)
+    caption = f"{', '.join(how)}, {settings['explained']}, model {settings['model']}"
+    found.draw(caption=caption).savefig(picture, dpi=100)
+    written = {
+        **settings,
+        "versions": {name: version(name) for name in PACKAGES},
+        "explanations": found.explanations,
+    }
+    numbers.write_text(json.dumps(written, indent=1) + "\n")
+    print(_table(found.lines, method.unit))
+    print(f"\nwrote {picture} and {numbers}")
+
+
+def _explains_texts(options: argparse.Namespace) -> bool:
+    from captum_mi.models.sentences import is_text_encoder
+
+    return options.model is not None and is_text_encoder(options.model)
+
+
+def _of_image(options: argparse.Namespace, method: Method) -> Findings:
+    """Explains an image with its texts."""
     image, texts, source = _image_and_texts(options)
 
-    from captum_mi.explanation import explain_pairs
+    from captum_mi import visualization
+    from captum_mi.explanation import TowerStatistics, explain_pairs
     from captum_mi.models import load_clip
 
+    start, states = options.start, options.hidden_state
+    if start not in (None, "zero", "blank"):
+        start = TowerStatistics.load(start)
+        states = start.hidden_states if states == (None, None) else states
     model, processor = load_clip(options.model)
     result = explain_pairs(
         model,
@@ -112,33 +194,94 @@ def run(options: argparse.Namespace) -> None:
         image,
         texts,
         method=method.name,
-        hidden_states=options.hidden_state,
+        hidden_states=states,
+        start=start,
         n_steps=options.steps,
         show_progress=True,
     )
-    settings = {
+    settings: dict[str, object] = {
         "image": source,
-        "model": options.model or "embedded",
-        "method": method.name,
-        "unit": method.unit,
         "explained": method.place.words(result.hidden_states),
     }
-    if method.takes("n_steps"):
-        settings["steps"] = options.steps
     if method.place is Place.HIDDEN_STATES:
         settings["hidden_states"] = dict(zip(("image", "text"), result.hidden_states, strict=True))
-    base.parent.mkdir(parents=True, exist_ok=True)
-    steps = f", {options.steps} steps" if "steps" in settings else ""
-    caption = f"method {method.name}{steps}, {settings['explained']}, model {settings['model']}"
-    _draw(result, method.unit, caption).savefig(picture, dpi=100)
-    written = {
-        **settings,
-        "versions": {name: version(name) for name in PACKAGES},
-        "explanations": [pair.as_dict() for pair in result.pairs],
-    }
-    numbers.write_text(json.dumps(written, indent=1) + "\n")
-    print(_table(result, method.unit))
-    print(f"\nwrote {picture} and {numbers}")
+    pairs = result.pairs
+    return Findings(
+        settings,
+        partial(
+            visualization.explanation,
+            result.pixels,
+            [pair.heat for pair in pairs],
+            [pair.words.tokens for pair in pairs],
+            [f"{_short(pair.text)}: cosine {pair.cosine:.3f}" for pair in pairs],
+            unit=method.unit,
+            losses=[pair.words.losses for pair in pairs],
+        ),
+        [pair.as_dict() for pair in pairs],
+        [(pair.text, pair.cosine, pair.words) for pair in pairs],
+    )
+
+
+def _of_texts(options: argparse.Namespace, method: Method) -> Findings:
+    """Explains the first text with each of the others, and these with the first."""
+    texts = [text for text in (options.image, *options.texts) if text is not None]
+    if len(texts) < 2:
+        raise ValueError(
+            f"{options.model!r} is a text encoder, which compares texts; give two or more, got"
+            f" {len(texts)}"
+        )
+    for text in texts:
+        if not text.strip():
+            raise ValueError(f"a text must not be empty, got {text!r}")
+        if Path(text).is_file():
+            raise ValueError(
+                f"{options.model!r} is a text encoder and sees no images, but {text!r} is a file;"
+                " give texts, or an image-text model"
+            )
+    if options.start not in (None, "zero", "blank"):
+        raise ValueError(f"`start` of a text encoder must be zero or blank, got {options.start!r}")
+
+    from captum_mi import visualization
+    from captum_mi.explanation import explain_sentences
+    from captum_mi.models import load_sentence_encoder
+    from captum_mi.models.towers import hidden_states
+
+    model, tokenizer, pooling = load_sentence_encoder(options.model)
+    _, state = hidden_states(model, (None, options.hidden_state[1]), method.hidden_states)
+    pairs = explain_sentences(
+        model,
+        tokenizer,
+        texts[0],
+        texts[1:],
+        pooling=pooling,
+        method=method.name,
+        hidden_state=state,
+        start=options.start,
+        n_steps=options.steps,
+    )
+    states = method.place is Place.HIDDEN_STATES
+    at = f"hidden state {state}" if states else method.place.words((state, state))
+    sides = [
+        (pair.texts[i], pair.cosine, pair.words[i], pair.texts[1 - i])
+        for pair in pairs
+        for i in (0, 1)
+    ]
+    return Findings(
+        {"text": texts[0], "explained": at},
+        partial(
+            visualization.sentences,
+            [words.tokens for _, _, words, _ in sides],
+            [f"with: {_short(other)}, cosine {cosine:.3f}" for _, cosine, _, other in sides],
+            unit=method.unit,
+            losses=[words.losses for _, _, words, _ in sides],
+        ),
+        [pair.as_dict() for pair in pairs],
+        [(text, cosine, words) for text, cosine, words, _ in sides],
+    )
+
+
+def _short(text: str) -> str:
+    return textwrap.shorten(text, 80)
 
 
 def _image_and_texts(options: argparse.Namespace) -> tuple[Image, list[str], str]:
@@ -170,35 +313,22 @@ def _image_and_texts(options: argparse.Namespace) -> tuple[Image, list[str], str
     return image, options.texts, options.image
 
 
-def _draw(result: ImageExplanation, unit: Unit, caption: str) -> Figure:
-    from captum_mi import visualization
-
-    return visualization.explanation(
-        result.pixels,
-        [pair.heat for pair in result.pairs],
-        [pair.tokens for pair in result.pairs],
-        [f"{textwrap.shorten(pair.text, 80)}: cosine {pair.cosine:.3f}" for pair in result.pairs],
-        unit=unit,
-        caption=caption,
-    )
-
-
-def _table(result: ImageExplanation, unit: str | None) -> str:
-    width = max(len("text"), *(len(pair.text) for pair in result.pairs))
+def _table(lines: Sequence[tuple[str, float, WordEvidence]], unit: str | None) -> str:
+    width = max(len("text"), *(len(text) for text, *_ in lines))
     first, last = EXTREMES[unit]
-    lines = [f"{'text':{width}}  cosine  {first:13}  {last}"]
-    for pair in result.pairs:
-        words = [
-            (score, token)
-            for token, score, special in zip(
-                pair.tokens.tokens, pair.tokens.scores, pair.tokens.special, strict=True
-            )
-            if not special
-        ] or [(0.0, "-")]
-        (high, best), (low, worst) = max(words), min(words)
+    rows = [f"{'text':{width}}  cosine  {first:14}  {last:16}  most lost without"]
+    for text, cosine, words in lines:
+        tokens = words.tokens
+        columns = zip(tokens.scores, tokens.tokens, tokens.special, strict=True)
+        scores = [(score, token) for score, token, special in columns if not special]
+        (high, best), (low, worst) = max(scores or NONE), min(scores or NONE)
         strongest, weakest = f"{best} {high:.3f}", f"{worst} {low:.3f}"
         if unit == "cosine":
             strongest = f"{best} {high:+.3f}" if high > 0 else "-"
             weakest = f"{worst} {low:+.3f}" if low < 0 else "-"
-        lines.append(f"{pair.text:{width}}  {pair.cosine:6.3f}  {strongest:13}  {weakest}")
-    return "\n".join(lines)
+        known = zip(words.losses, tokens.tokens, strict=True)
+        loss, lost = max([(loss, token) for loss, token in known if not isnan(loss)] or NONE)
+        rows.append(
+            f"{text:{width}}  {cosine:6.3f}  {strongest:14}  {weakest:16}  {lost} {loss:+.3f}"
+        )
+    return "\n".join(rows)

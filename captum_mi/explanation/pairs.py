@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,15 +12,9 @@ from torch.nn.functional import avg_pool2d
 
 from captum_mi._checks import check_choice, check_positive
 from captum_mi.attr.methods import METHODS
-from captum_mi.explanation.attribution import Attributed, Start, attribute_image, attribute_text
-from captum_mi.maps import (
-    TokenScores,
-    image_map,
-    image_seen,
-    patch_map,
-    patch_size,
-    token_scores,
-)
+from captum_mi.explanation.attribution import Start, attribute_image
+from captum_mi.explanation.words import WordEvidence, explain_words, gap_of
+from captum_mi.maps import image_map, image_seen, patch_map, patch_size
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, tokenize
 from captum_mi.models.clip import preprocess
 from captum_mi.models.towers import hidden_states as checked_hidden_states
@@ -39,17 +32,17 @@ class PairExplanation:
         cosine: similarity of the pair.
         patches: (h, w) signed attribution of the image's patches.
         heat: (H, W) the same on the pixels that the model saw.
-        tokens: signed attribution of the text's tokens.
-        gaps: by how much the sums of the image's and of the text's attribution miss what the cosine
-            gains along their paths, as a share of it; each None for a method that follows no path.
+        words: what the words of the text say.
+        gap: by how much the sum of the image's attribution misses what the cosine gains along the
+            path, as a share of it; None for a method that follows no path.
     """
 
     text: str
     cosine: float
     patches: Tensor
     heat: Tensor
-    tokens: TokenScores
-    gaps: tuple[float | None, float | None]
+    words: WordEvidence
+    gap: float | None
 
     def as_dict(self) -> dict[str, object]:
         """Returns all but ``heat`` in terms that JSON knows.
@@ -57,18 +50,14 @@ class PairExplanation:
         Example:
             >>> (pair,) = explain_pairs(clip, processor, scene.image, ["a heart"]).pairs
             >>> list(pair.as_dict())
-            ['text', 'cosine', 'patches', 'tokens', 'completeness_gaps']
+            ['text', 'cosine', 'patches', 'tokens', 'completeness_gap']
         """
-        tokens = zip(self.tokens.tokens, self.tokens.scores, self.tokens.special, strict=True)
         return {
             "text": self.text,
             "cosine": self.cosine,
             "patches": self.patches.tolist(),
-            "tokens": [
-                {"token": token, "score": score, "special": special}
-                for token, score, special in tokens
-            ],
-            "completeness_gaps": self.gaps,
+            "tokens": self.words.as_list(),
+            "completeness_gap": {"image": self.gap, "text": self.words.gap},
         }
 
 
@@ -162,35 +151,17 @@ def explain_pairs(
             name: value.to(pixels.device)
             for name, value in tokenize(model, processor, [text]).items()
         }
-        in_text = attribute_text(
-            method, to_image, processor, encoded, 0, hidden_state=text_state, **options
+        what = f"the words' map of {text!r}"
+        words = explain_words(
+            method, to_image, processor, encoded, 0, what, hidden_state=text_state, **options
         )
-        (tokens,) = token_scores(in_text.values, encoded["input_ids"], processor)
-        gaps = (
-            _gap(in_image, row, f"the image's map for {text!r}"),
-            _gap(in_text, 0, f"the words' map of {text!r}"),
-        )
-        pairs.append(PairExplanation(text, cosines[row], patches[row], heats[row], tokens, gaps))
+        gap = gap_of(in_image, row, f"the image's map for {text!r}")
+        pairs.append(PairExplanation(text, cosines[row], patches[row], heats[row], words, gap))
     return ImageExplanation(
         hidden_states=(image_state, text_state),
         pixels=image_seen(pixels, processor),
         pairs=tuple(pairs),
     )
-
-
-def _gap(found: Attributed, row: int, what: str) -> float | None:
-    """Returns a map's completeness gap; warns where its sum is less than what it misses."""
-    if found.delta is None or found.gap is None:
-        return None
-    total, delta = float(found.values[row].sum()), float(found.delta[row])
-    if abs(delta) > abs(total):
-        warnings.warn(
-            f"{what} sums to {total:+.3f}, but along its path the cosine gains"
-            f" {total - delta:+.3f}: it misses more than it says; give more `n_steps`, or another"
-            " `start`, such as 'blank'",
-            stacklevel=3,
-        )
-    return float(found.gap[row])
 
 
 def _patches(attribution: Tensor, heats: Tensor, model: nn.Module) -> Tensor:

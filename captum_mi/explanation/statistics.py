@@ -226,7 +226,9 @@ class TowerStatistics:
         from safetensors import SafetensorError, safe_open
 
         if not Path(path).is_file():
-            raise FileNotFoundError(f"there are no statistics {str(path)!r}")
+            raise FileNotFoundError(
+                f"there are no statistics {str(path)!r}; write them with captum-mi fit, or save"
+            )
         try:
             with safe_open(path, framework="pt") as file:
                 parts: dict[str, dict[str, Tensor]] = {"image": {}, "text": {}}

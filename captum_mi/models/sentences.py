@@ -157,6 +157,21 @@ def load_sentence_encoder(
     return model, tokenizer, _pooling(str(name))
 
 
+def is_text_encoder(name: str | Path) -> bool:
+    """Returns True if a folder or a hub name holds a model of texts alone, by its configuration.
+
+    Args:
+        name: as for :func:`load_sentence_encoder`; False for what cannot be read.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(str(name))
+    except (OSError, ValueError):
+        return False
+    return hasattr(config, "vocab_size") and not hasattr(config, "vision_config")
+
+
 def _pooling(name: str) -> Pooling:
     """Returns the pooling of a sentence-transformers folder, "mean" without one."""
     listed = _file(name, "modules.json")

@@ -26,7 +26,7 @@ BOX, NUMBER, SPACE = 0.25, 0.16, 0.06
 EDGE = "#dddddd"
 
 MEANING_OF_REST = "rest: the tokens that begin and end the text"
-MEANING_OF_LOSSES = "lost without: what the cosine loses if the word is left out"
+MEANING_OF_LOSSES = "lost without: what the cosine loses if that word is blanked"
 
 
 @dataclass(frozen=True)

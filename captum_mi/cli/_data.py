@@ -1,0 +1,94 @@
+"""The flags that name a data set, and its pairs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from captum_mi.cli._options import warn_of_embedded
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from captum_mi.datasets import Pair
+
+DATA_FLAGS = {
+    "class_names": "--class-names",
+    "data": "--data",
+    "image_column": "--image-column",
+    "image_folder": "--image-folder",
+    "split": "--split",
+    "template": "--template",
+    "text_column": "--text-column",
+}
+"""What the commands that read a data set call the library's arguments."""
+TO_FIT = 256
+"""Pairs that statistics are fitted on."""
+
+
+def add_data_flags(parser: argparse.ArgumentParser, samples: int) -> None:
+    """Adds the flags of the data set, and of how many of its pairs are taken."""
+    data = parser.add_argument_group("data (default: scenes)")
+    data.add_argument(
+        "--data", metavar="PLACE", help="a folder, a file, or a name on the Hugging Face hub"
+    )
+    data.add_argument(
+        "--split", metavar="NAME", help="its split; of a folder of images, one of its folders"
+    )
+    data.add_argument(
+        "--image-column",
+        metavar="NAME",
+        help="column of the images or of their paths (default: found by its type or name)",
+    )
+    data.add_argument(
+        "--text-column",
+        metavar="NAME",
+        help="column of the captions or classes (default: found by its name or type)",
+    )
+    data.add_argument(
+        "--image-folder",
+        metavar="FOLDER",
+        help="where a table's paths start (default: the folder of the table)",
+    )
+    data.add_argument(
+        "--template",
+        metavar="TEXT",
+        help="the text, {} the class or caption (default: 'a photo of a {}' for a class)",
+    )
+    data.add_argument(
+        "--class-names",
+        metavar="FILE",
+        help="lines 'class<TAB>name' (default: the classes themselves)",
+    )
+    data.add_argument(
+        "--samples",
+        type=int,
+        default=samples,
+        metavar="N",
+        help=f"pairs, evenly spread over the data set (default: {samples})",
+    )
+
+
+def read_pairs(
+    options: argparse.Namespace, samples: int, *, others: bool = False
+) -> tuple[Sequence[Pair], str]:
+    """Returns pairs of the data set, evenly spread, and what they are.
+
+    Args:
+        options: the flags.
+        samples: how many pairs.
+        others: without a data set, draw other scenes than those that are judged.
+    """
+    from captum_mi.datasets import captioned_images, scene_pairs
+    from captum_mi.evaluation.pointing import SEED
+
+    names = DATA_FLAGS.keys() - {"data"}
+    given = {name: value for name in sorted(names) if (value := getattr(options, name)) is not None}
+    if options.data is None:
+        if given:
+            raise ValueError(f"`{DATA_FLAGS[next(iter(given))]}` needs `--data`")
+        return scene_pairs(samples, SEED + others), "scenes of two objects, one named"
+    pairs = captioned_images(options.data, samples=samples, **given)
+    warn_of_embedded(options)
+    flags = "".join(f" {DATA_FLAGS[name]} {value!r}" for name, value in given.items())
+    return pairs, f"{options.data}{flags} (first text: {pairs[0].text!r})"

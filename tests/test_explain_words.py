@@ -1,0 +1,193 @@
+"""Words beside what blanking them does, sentences from both sides, and their commands."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES, build
+from PIL import Image
+from transformers import BertConfig, BertModel
+
+from captum_mi.attr import METHODS
+from captum_mi.cli import main
+from captum_mi.datasets import Scenes, scene_pairs
+from captum_mi.evaluation.pointing import SEED
+from captum_mi.explanation import (
+    TowerStatistics,
+    attribute_text,
+    explain_pairs,
+    explain_sentences,
+)
+from captum_mi.models import SentenceSimilarity, TextImageSimilarity, tokenize
+
+TEXTS = ["a red circle", "a blue square and a red heart", "a heart"]
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    """A small random BERT and a tokenizer."""
+    _, processor = build("clip")
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=len(processor.tokenizer),
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=40,
+    )
+    return BertModel(config).eval(), processor.tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(encoder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("encoder")
+    for part in encoder:
+        part.save_pretrained(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_are_those_of_one_word_blanked_at_a_time(family):
+    model, processor = build(family)
+    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    (pair,) = explain_pairs(model, processor, image, ["a red circle"], n_steps=2).pairs
+    similarity = TextImageSimilarity(model, processor, [image])
+    encoded = tokenize(model, processor, ["a red circle"])
+    losses = dict(zip(pair.words.tokens.tokens, pair.words.losses, strict=True))
+    for place, word in enumerate(("a", "red", "circle"), start=1):
+        ids = encoded["input_ids"].clone()
+        ids[0, place] = processor.tokenizer.pad_token_id
+        with torch.no_grad():
+            without = similarity.unchecked(ids, encoded.get("attention_mask"))
+        assert losses[word] == pytest.approx(pair.cosine - float(without), abs=1e-5)
+    assert np.isnan([losses["<bos>"], losses["<eos>"]]).all()
+    written = pair.as_dict()["tokens"]
+    assert [one["loss_without"] is None for one in written] == [one["special"] for one in written]
+    assert json.dumps(pair.as_dict())
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_sentences_are_explained_from_both_sides(encoder, pooling):
+    model, tokenizer = encoder
+    pairs = explain_sentences(model, tokenizer, TEXTS[0], TEXTS[1:], pooling=pooling, n_steps=3)
+    assert [pair.texts for pair in pairs] == [(TEXTS[0], TEXTS[1]), (TEXTS[0], TEXTS[2])]
+    for pair in pairs:
+        for own, other, words in zip(pair.texts, pair.texts[::-1], pair.words, strict=True):
+            similarity = SentenceSimilarity(model, tokenizer, [other], pooling=pooling)
+            encoded = similarity.tokenize([own])
+            found = attribute_text("nib", similarity, tokenizer, encoded, 0, n_steps=3)
+            expected = found.values[0].sum(-1).tolist()
+            assert words.tokens.scores == pytest.approx(expected, abs=1e-6)
+            assert words.gap == pytest.approx(float(found.gap), rel=1e-3)
+            with torch.no_grad():
+                assert pair.cosine == pytest.approx(float(similarity(**encoded)), abs=1e-6)
+                encoded["input_ids"][0, 2] = tokenizer.pad_token_id
+                without = float(similarity(**encoded))
+            assert words.losses[2] == pytest.approx(pair.cosine - without, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].start != "fitted"])
+def test_every_method_explains_sentences(name, encoder):
+    model, tokenizer = encoder
+    (pair,) = explain_sentences(model, tokenizer, TEXTS[0], TEXTS[1:2], method=name, n_steps=2)
+    assert np.isfinite(pair.words[0].tokens.scores).all()
+
+
+def test_texts_are_explained_by_a_text_encoder(folder, encoder, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["explain", *TEXTS, "--model", folder, "--steps", "3", "--out", str(out)]
+    assert main(arguments) == 0
+    numbers = json.loads(out.with_suffix(".json").read_text())
+    assert numbers["text"] == TEXTS[0]
+    assert (numbers["start"], numbers["explained"]) == ("blank", "hidden state 0")
+    expected = explain_sentences(*encoder, TEXTS[0], TEXTS[1:], n_steps=3)
+    assert [one["texts"] for one in numbers["explanations"]] == [list(p.texts) for p in expected]
+    first = numbers["explanations"][0]["tokens"][1]
+    scores = [token["score"] for token in first]
+    assert scores == pytest.approx(expected[0].words[1].tokens.scores, abs=1e-6)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in printed[1:5]] == [
+        TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[2]
+    ]  # fmt: skip
+    lost = max(
+        (one["loss_without"], one["token"])
+        for one in numbers["explanations"][0]["tokens"][0]
+        if not one["special"]
+    )
+    assert printed[1].endswith(f"  {lost[1]} {lost[0]:+.3f}")
+    with Image.open(out.with_suffix(".png")) as picture:
+        assert picture.size[0] > 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["a heart"], "is a text encoder, which compares texts; give two or more, got 1"),
+        (["a heart", " "], "a text must not be empty, got ' '"),
+        (["scene.png", "a heart"], "sees no images, but 'scene.png' is a file; give texts, or an"),
+        (["a heart", "a bar", "--start", "x"], "`--start` of a text encoder must be zero or blank"),
+        (["a heart", "a bar", "--method", "m2ib-prior"], "`--start` of m2ib-prior must be statis"),
+    ],
+)
+def test_what_a_text_encoder_cannot_explain(
+    arguments, words, folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(Scenes(1)[0].image).save("scene.png")
+    assert main(["explain", *arguments, "--model", folder]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "explanation.png").exists()
+
+
+def test_statistics_are_fitted_and_started_from(embedded, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["fit", "--samples", "8", "--hidden-state", "2,1", "--out", "deep/stats.safetensors"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "hidden state 2 of 8 images, 1 of 8 texts\nwrote deep/stats.safetensors" in said
+    loaded = TowerStatistics.load("deep/stats.safetensors")
+    expected = TowerStatistics.fit(*embedded, scene_pairs(8, SEED + 1), (2, 1))
+    assert torch.equal(loaded.image.mean, expected.image.mean)
+    assert torch.equal(loaded.text.mean, expected.text.mean)
+    command = ["explain", "--start", "deep/stats.safetensors", "--steps", "2"]
+    assert main(command) == 0  # at the file's hidden states
+    numbers = json.loads((tmp_path / "explanation.json").read_text())
+    assert numbers["hidden_states"] == {"image": 2, "text": 1}
+    assert numbers["start"] == "deep/stats.safetensors"
+    scene = Scenes(9, objects=2)[8]
+    pair = explain_pairs(
+        *embedded, scene.image, [scene.caption], start=loaded, hidden_states=(2, 1), n_steps=2
+    ).pairs[0]
+    np.testing.assert_allclose(numbers["explanations"][0]["patches"], pair.patches, atol=1e-5)
+    assert main([*command, "--hidden-state", "1"]) == 2
+    assert "not of 1; fit them there, or set `--hidden-state" in capsys.readouterr().err
+    assert main(["explain", "--start", "absent"]) == 2
+    assert "no statistics 'absent'; write them with captum-mi fit" in capsys.readouterr().err
+
+
+def test_a_map_that_misses_more_than_it_says_is_warned_of(embedded, tmp_path, capsys):
+    scene = Scenes(9, objects=2)[8]
+    options = {"method": "nib-zero", "hidden_states": (3, 0), "n_steps": 2}
+    with pytest.warns(UserWarning, match="it misses more than it says") as told:
+        (pair,) = explain_pairs(*embedded, scene.image, ["a black heart"], **options).pairs
+    similarity = TextImageSimilarity(*embedded, [scene.image])
+    encoded = tokenize(*embedded, ["a black heart"])
+    found = attribute_text(
+        "nib-zero", similarity, embedded[1], encoded, 0, hidden_state=0, n_steps=2
+    )
+    total, delta = float(found.values.sum()), float(found.delta)
+    assert abs(delta) > abs(total)
+    assert pair.words.gap == pytest.approx(abs(delta / (total - delta)), rel=1e-4)
+    words = f"the words' map of 'a black heart' sums to {total:+.3f}, but along its path the cosine"
+    assert any(words in str(one.message) for one in told)
+    arguments = ["explain", "--start", "zero", "--hidden-state", "3,0", "--steps", "2"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    err = capsys.readouterr().err
+    assert err.count("the words' map of 'a black heart' sums") == 1
+    assert "give more `--steps`, or another `--start`, such as 'blank'" in err
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explain_pairs(*embedded, scene.image, ["a black heart"])
