@@ -1,4 +1,4 @@
-"""``python -m captum_mi.benchmarks pointing | speed | mi | mi-speed``."""
+"""``python -m captum_mi.benchmarks NAME``: what we measure of ourselves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captum_mi.attr import METHODS
-from captum_mi.benchmarks import mi_speed, mutual_information, speed
+from captum_mi.benchmarks import mi_speed, mutual_information, sentences, speed
 from captum_mi.benchmarks.pointing import pointing
 from captum_mi.models import load_clip
 
@@ -18,6 +18,8 @@ FIGURES = {
     "figure6": mutual_information.autoencoder_against_pca,
 }
 """Of Butakov et al., ICLR 2024, as ``table2`` is."""
+BENCHMARKS = {"sentences": sentences}
+"""Those whose files hold their arguments and their printing too."""
 
 
 def main() -> None:
@@ -39,6 +41,10 @@ def main() -> None:
         help=f"any of {', '.join(METHODS)} (default: {' '.join(BOTTLENECKS)})",
     )
     points.set_defaults(run=_pointing)
+    for name, benchmark in BENCHMARKS.items():
+        own = commands.add_parser(name, help=benchmark.HELP, description=benchmark.__doc__)
+        benchmark.add_arguments(own)
+        own.set_defaults(run=benchmark.run)
     fast = commands.add_parser("speed", help="how much faster than running the whole model?")
     fast.add_argument("--runs", type=int, default=7, help="timed runs of each (default: 7)")
     fast.set_defaults(run=_speed)
@@ -58,7 +64,10 @@ def main() -> None:
     trees.add_argument("--patience", type=float, default=60.0, help="seconds a cell may take")
     trees.set_defaults(run=_mi_speed)
     options = parser.parse_args()
-    options.run(options)
+    try:
+        options.run(options)
+    except (ImportError, OSError, ValueError) as error:
+        parser.error(str(error))
 
 
 def _pointing(options: argparse.Namespace) -> None:
