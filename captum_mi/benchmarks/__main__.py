@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captum_mi.attr import METHODS
-from captum_mi.benchmarks import jump, mi_speed, mutual_information, sentences, speed
+from captum_mi.benchmarks import (
+    jump,
+    mi_speed,
+    mutual_information,
+    photographs,
+    sentences,
+    speed,
+)
 from captum_mi.benchmarks.pointing import pointing
 from captum_mi.models import load_clip
 
@@ -18,7 +25,7 @@ FIGURES = {
     "figure6": mutual_information.autoencoder_against_pca,
 }
 """Of Butakov et al., ICLR 2024, as ``table2`` is."""
-BENCHMARKS = {"sentences": sentences, "jump": jump}
+BENCHMARKS = {"sentences": sentences, "photographs": photographs, "jump": jump}
 """Those whose files hold their arguments and their printing too."""
 
 
