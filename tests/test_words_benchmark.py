@@ -81,11 +81,12 @@ def test_table():
     ]
 
 
-def test_the_command():
+def test_the_command(capsys):
     parser = argparse.ArgumentParser()
     words.add_arguments(parser)
     options = parser.parse_args(["--scenes", "2", "--steps", "3", "--methods", "nib", "ig"])
-    first, *_, nib, integrated = words.run(options).splitlines()
+    words.run(options)
+    first, *_, nib, integrated = capsys.readouterr().out.splitlines()
     assert first.startswith("2 captions")
     assert nib.startswith("nib ")
     assert integrated.startswith("ig ")

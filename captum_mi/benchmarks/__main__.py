@@ -8,12 +8,14 @@ from pathlib import Path
 
 from captum_mi.attr import METHODS
 from captum_mi.benchmarks import (
+    absence,
     jump,
     mi_speed,
     mutual_information,
     photographs,
     sentences,
     speed,
+    words,
 )
 from captum_mi.benchmarks.pointing import pointing
 from captum_mi.models import load_clip
@@ -25,7 +27,13 @@ FIGURES = {
     "figure6": mutual_information.autoencoder_against_pca,
 }
 """Of Butakov et al., ICLR 2024, as ``table2`` is."""
-BENCHMARKS = {"sentences": sentences, "photographs": photographs, "jump": jump}
+BENCHMARKS = {
+    "words": words,
+    "absence": absence,
+    "sentences": sentences,
+    "photographs": photographs,
+    "jump": jump,
+}
 """Those whose files hold their arguments and their printing too."""
 
 

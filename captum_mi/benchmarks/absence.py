@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from captum_mi._protocols import Processor
 
+HELP = "does a map tell that a text's object is not there?"
 BOTTLENECKS = [name for name, method in METHODS.items() if method.start is not None]
 ABSENT = ("color and shape", "color", "shape")
 """What of the object that a text names is nowhere in the scene."""
@@ -168,13 +169,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> str:
-    """Runs the benchmark; returns what it found, as text."""
+def run(options: argparse.Namespace) -> None:
+    """Runs the benchmark and prints what it found."""
     model, processor = load_clip()
     scores = score_texts(
         model, processor, options.methods, scenes=options.scenes, n_steps=options.steps
     )
-    return (
+    print(
         f"{options.scenes} two-object scenes, an object of each named as it is, and with parts that"
         " the scene has not\n"
         "area under the ROC curve of present against absent texts, by what is absent\n"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from captum_mi._protocols import Processor
 
+HELP = "do word scores rank the words as leaving them out does?"
 SIGNED_CONTROLS = ("ig", "inverted")
 
 
@@ -135,13 +136,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> str:
-    """Runs the benchmark; returns what it found, as text."""
+def run(options: argparse.Namespace) -> None:
+    """Runs the benchmark and prints what it found."""
     model, processor = load_clip()
     fit = partial(TowerStatistics.fit, model, processor, full_captions(TO_FIT, SEED + 1))
     rows = table_rows(options.methods, fitted=fit, n_steps=options.steps)
     judged = judge_words(model, processor, rows, full_captions(options.scenes))
-    return (
+    print(
         f"{options.scenes} captions such as 'a red circle and a blue square'\n"
         "rank: correlation of the words' scores with what the cosine loses without each word,"
         " blanked or deleted\n"
