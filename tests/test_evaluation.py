@@ -396,7 +396,7 @@ def test_scenes_need_no_library_of_data_sets(tmp_path):
         ),
         (
             ["hidden_state", "--methods", "nib", "gradcam"],
-            [f"{method} hidden_state={i}" for method in ("nib", "gradcam") for i in range(5)],
+            [f"{method} hidden_state={i}" for method in ("nib", "gradcam") for i in range(7)],
         ),
     ],
 )
@@ -481,10 +481,10 @@ def test_more_steps_bring_the_map_nearer_to_its_limit(embedded):
         (["--sweep", "beta", "0"], "`--sweep` beta takes positive values, got 0"),
         (["--sweep", "beta", "--methods", "nib"], "`--methods`: nib has no beta to sweep"),
         (
-            ["--sweep", "hidden_state", "5"],
-            "`--sweep` hidden_state takes 0 to 4, .* got 5",
+            ["--sweep", "hidden_state", "7"],
+            "`--sweep` hidden_state takes 0 to 6, .* got 7",
         ),
-        (["--sweep", "hidden_state", "-1"], "`--sweep` hidden_state takes 0 to 4, .* got -1"),
+        (["--sweep", "hidden_state", "-1"], "`--sweep` hidden_state takes 0 to 6, .* got -1"),
         (["--out", "out.csv"], "`--out` must be a folder, 'out.csv' is a file"),
         (["--out", "out.csv/deep"], "`--out` cannot be written: '.*out.csv' is no folder"),
     ],
@@ -512,7 +512,7 @@ def test_sweeps_default_to_the_papers_values(embedded):
     assert {row.method for row in rows} == {"nib"}
     assert len(sweep_rows("beta", [], [], model, (3, 1))[0]) == 18
     assert [row.hidden_states for row in sweep_rows("hidden_state", [], [], model, (3, 1))[0]] == [
-        (i, i) for i in range(5)
+        (i, min(i, 4)) for i in range(7)
     ]
 
 

@@ -100,7 +100,7 @@ def sweep_rows(
     Args:
         name: a setting in ``SWEEPS``.
         values: its values; none are those of the NIB paper, for "hidden_state" every one
-            that both towers have.
+            that a tower has; the other tower stays at its last.
         methods: methods that take the setting; none is the paper's.
         model: the image-text model.
         hidden_states: hidden states to explain, in the image and in the text tower.
@@ -115,14 +115,14 @@ def sweep_rows(
     check_methods(methods)
     _check_options(options)
     default_method, default_values = SWEEPS[name]
-    depth = min(len(blocks(model, "image")), len(blocks(model, "text")))
+    depths = len(blocks(model, "image")), len(blocks(model, "text"))
     if name == "hidden_state":
-        default_values = tuple(range(depth + 1))
+        default_values = tuple(range(max(depths) + 1))
     chosen = list(values or default_values)
     for value in chosen:
         if not math.isfinite(value) or chosen.count(value) > 1:
             raise ValueError(f"`sweep` {name} takes finite values, each once, got {value:g}")
-        _check_value(name, value, depth)
+        _check_value(name, value, max(depths))
     rows: list[Row] = []
     for method in methods or [default_method]:
         known = METHODS.get(method)
@@ -135,7 +135,7 @@ def sweep_rows(
             at: tuple[int | None, int | None] = hidden_states
             settings = options
             if name == "hidden_state":
-                at = int(value), int(value)
+                at = min(int(value), depths[0]), min(int(value), depths[1])
             else:
                 settings = options | {name: value if name == "beta" else int(value)}
             if "n_steps" in settings:
@@ -152,7 +152,8 @@ def _check_value(name: str, value: float, depth: int) -> None:
     if name == "hidden_state":
         if not 0 <= value <= depth:
             raise ValueError(
-                f"`sweep` hidden_state takes 0 to {depth}, which both towers have, got {value:g}"
+                f"`sweep` hidden_state takes 0 to {depth}, the blocks of the deeper tower, got"
+                f" {value:g}"
             )
     elif not value > 0:
         raise ValueError(f"`sweep` {name} takes positive values, got {value:g}")
