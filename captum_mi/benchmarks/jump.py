@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import argparse
 
 HELP = "how much of the score's rise lies next to the start of a path?"
-FRACTIONS = (1.0, 0.1, 0.01, 0.001, 0.0)
+FRACTIONS = (1.0, 0.1, 0.01, 0.001, 0.0001, 0.0)
 STEPS = (10, 20, 100)
 QUADRATURES = ("riemann_right", "riemann_middle", "gausslegendre")
 
@@ -48,9 +48,9 @@ class Case(NamedTuple):
 
 @torch.no_grad()
 def shares(case: Case, *, from_blank: bool) -> Array:
-    r"""Returns which share of the score's rise is left at fractions of the path, (B, fractions).
+    r"""Returns how far the score still is from the start's at fractions of a path, (B, fractions).
 
-    .. math:: \frac{F(s + \lambda (z - s)) - F(s)}{F(z) - F(s)}
+    .. math:: \left|\frac{F(s + \lambda (z - s)) - F(s)}{F(z) - F(s)}\right|
 
     with z the layer's output and s the start, zero or the output for the blank images.
     """
@@ -67,7 +67,7 @@ def shares(case: Case, *, from_blank: bool) -> Array:
 
     scores = torch.stack([score_at(fraction) for fraction in FRACTIONS], dim=1)
     rises = (scores - scores[:, -1:]) / (scores[:, :1] - scores[:, -1:])
-    return rises.double().numpy()
+    return rises.abs().double().numpy()
 
 
 def gaps(case: Case, method: str, *, from_blank: bool) -> Array:
@@ -142,12 +142,12 @@ def run(options: argparse.Namespace) -> None:
         case = make(images)
         print(f"\n{name}: {images}")
         rises = {start: 100 * shares(case, from_blank=blank) for start, blank in starts.items()}
-        title = "% of F(z) - F(start) that are left at these fractions of z - start"
+        title = "distance from F(start), % of |F(z) - F(start)|, at these fractions of z - start"
         print(table(title, rises, FRACTIONS, average=middle, digits=1))
         missing = {
             f"{start}, {method}": 100 * gaps(case, method, from_blank=blank)
             for start, blank in starts.items()
             for method in tqdm(QUADRATURES, desc=start, leave=False)
         }
-        title = "completeness gap, % of F(z) - F(start), at these numbers of steps"
+        title = "completeness gap, % of |F(z) - F(start)|, at these numbers of steps"
         print(table(title, missing, STEPS, average=middle, digits=2), flush=True)
