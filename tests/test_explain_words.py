@@ -127,7 +127,9 @@ def test_texts_are_explained_by_a_text_encoder(folder, encoder, tmp_path, capsys
     [
         (["a heart"], "is a text encoder, which compares texts; give two or more, got 1"),
         (["a heart", " "], "a text must not be empty, got ' '"),
-        (["scene.png", "a heart"], "sees no images, but 'scene.png' is a file; give texts, or an"),
+        (["scene.png", "a heart"], "sees no images, but 'scene.png' is the name of one; give te"),
+        (["a heart", "a scene.png"], "sees no images, but 'a scene.png' is the name of one; give "),
+        (["a heart", "absent.JPG"], "sees no images, but 'absent.JPG' is the name of one; give t"),
         (["a heart", "a bar", "--start", "x"], "`--start` of a text encoder must be zero or blank"),
         (["a heart", "a bar", "--method", "m2ib-prior"], "`--start` of m2ib-prior must be statis"),
     ],
@@ -136,10 +138,21 @@ def test_what_a_text_encoder_cannot_explain(
     arguments, words, folder, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(Scenes(1)[0].image).save("scene.png")
+    for name in ("scene.png", "a scene.png"):
+        Image.fromarray(Scenes(1)[0].image).save(name)
     assert main(["explain", *arguments, "--model", folder]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "explanation.png").exists()
+
+
+def test_a_text_may_be_longer_than_the_name_of_a_file(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    long = "a red circle" + " " * 300 + "and a heart"
+    arguments = ["explain", long, "a heart", "--model", folder, "--steps", "2"]
+    assert main(arguments) == 0
+    (written,) = json.loads((tmp_path / "explanation.json").read_text())["explanations"]
+    assert written["texts"] == [long, "a heart"]
+    assert [token["token"] for token in written["tokens"][0]][1:4] == ["a", "red", "circle"]
 
 
 def test_statistics_are_fitted_and_started_from(embedded, tmp_path, monkeypatch, capsys):

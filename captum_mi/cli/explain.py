@@ -233,10 +233,10 @@ def _of_texts(options: argparse.Namespace, method: Method) -> Findings:
     for text in texts:
         if not text.strip():
             raise ValueError(f"a text must not be empty, got {text!r}")
-        if Path(text).is_file():
+        if _names_image(text):
             raise ValueError(
-                f"{options.model!r} is a text encoder and sees no images, but {text!r} is a file;"
-                " give texts, or an image-text model"
+                f"{options.model!r} is a text encoder and sees no images, but {text!r} is the name"
+                " of one; give texts, or an image-text model"
             )
     if options.start not in (None, "zero", "blank"):
         raise ValueError(f"`start` of a text encoder must be zero or blank, got {options.start!r}")
@@ -284,9 +284,18 @@ def _short(text: str) -> str:
     return textwrap.shorten(text, 80)
 
 
+def _names_image(text: str) -> bool:
+    """Returns True if a text ends as the names of images do, and is one word or such a file."""
+    from PIL.Image import registered_extensions
+
+    if Path(text).suffix.lower() not in registered_extensions():
+        return False
+    return len(text.split()) == 1 or Path(text).is_file()
+
+
 def _image_and_texts(options: argparse.Namespace) -> tuple[Image, list[str], str]:
     """Reads the image and the texts, or takes a shipped scene, its caption and its objects."""
-    from PIL.Image import fromarray, registered_extensions
+    from PIL.Image import fromarray
 
     from captum_mi.datasets import Scenes
     from captum_mi.datasets.pairs import read_image
@@ -303,8 +312,7 @@ def _image_and_texts(options: argparse.Namespace) -> tuple[Image, list[str], str
     for text in options.texts:
         if not text.strip():
             raise ValueError(f"a text must not be empty, got {text!r}")
-        is_a_word = len(text.split()) == 1
-        if is_a_word and Path(text).suffix.lower() in registered_extensions():
+        if _names_image(text):
             raise ValueError(
                 f"{text!r} is the name of an image, not a text; one call explains one image, the"
                 " first argument, with one or more texts"
