@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel
 
 from captum_mi.attr import METHODS
 from captum_mi.cli import main
-from captum_mi.datasets import Scenes, scene_pairs
+from captum_mi.datasets import Pair, Scenes, scene_pairs
 from captum_mi.evaluation.pointing import SEED
 from captum_mi.explanation import (
     TowerStatistics,
@@ -101,7 +101,7 @@ def test_texts_are_explained_by_a_text_encoder(folder, encoder, tmp_path, capsys
     arguments = ["explain", *TEXTS, "--model", folder, "--steps", "3", "--out", str(out)]
     assert main(arguments) == 0
     numbers = json.loads(out.with_suffix(".json").read_text())
-    assert numbers["text"] == TEXTS[0]
+    assert (numbers["text"], numbers["pooling"]) == (TEXTS[0], "mean")
     assert (numbers["start"], numbers["explained"]) == ("blank", "hidden state 0")
     expected = explain_sentences(*encoder, TEXTS[0], TEXTS[1:], n_steps=3)
     assert [one["texts"] for one in numbers["explanations"]] == [list(p.texts) for p in expected]
@@ -131,7 +131,7 @@ def test_texts_are_explained_by_a_text_encoder(folder, encoder, tmp_path, capsys
         (["a heart", "a scene.png"], "sees no images, but 'a scene.png' is the name of one; give "),
         (["a heart", "absent.JPG"], "sees no images, but 'absent.JPG' is the name of one; give t"),
         (["a heart", "a bar", "--start", "x"], "`--start` of a text encoder must be zero or blank"),
-        (["a heart", "a bar", "--method", "m2ib-prior"], "`--start` of m2ib-prior must be statis"),
+        (["a heart", "a bar", "--method", "m2ib-prior"], "`--method` m2ib-prior starts at stat"),
     ],
 )
 def test_what_a_text_encoder_cannot_explain(
@@ -147,7 +147,7 @@ def test_what_a_text_encoder_cannot_explain(
 
 def test_a_text_may_be_longer_than_the_name_of_a_file(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    long = "a red circle" + " " * 300 + "and a heart"
+    long = "a red circle" + " " * 300 + "and a.png"
     arguments = ["explain", long, "a heart", "--model", folder, "--steps", "2"]
     assert main(arguments) == 0
     (written,) = json.loads((tmp_path / "explanation.json").read_text())["explanations"]
@@ -204,3 +204,27 @@ def test_a_map_that_misses_more_than_it_says_is_warned_of(embedded, tmp_path, ca
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         explain_pairs(*embedded, scene.image, ["a black heart"])
+
+
+@pytest.mark.parametrize("method", ["nib", "m2ib-prior"])
+def test_statistics_of_another_model_are_refused(method, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model, processor = build("clip")
+    scenes = [Pair(str(i), "a red circle", pair.source) for i, pair in enumerate(scene_pairs(2))]
+    TowerStatistics.fit(model, processor, scenes).save("other")
+    assert main(["explain", "--method", method, "--start", "other", "--steps", "2"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "captum-mi explain: `--start` " in said
+    assert "17, 32)" in said
+    assert "65, 128)" in said
+
+
+@pytest.mark.parametrize("arguments", [[], ["--data", "images"]])
+def test_too_few_pairs_to_fit_are_told_in_flags(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a heart", "a star"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.fromarray(Scenes(1)[0].image).save(tmp_path / "images" / name / "1.png")
+    assert main(["fit", *arguments, "--samples", "1"]) == 2
+    assert "`--data` must hold at least two samples, got 1" in capsys.readouterr().err
+    assert not (tmp_path / "statistics.safetensors").exists()

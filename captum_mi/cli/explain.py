@@ -49,7 +49,12 @@ examples:
   captum-mi explain "a dog sleeps" "a cat naps" --model sentence-transformers/all-MiniLM-L6-v2
       why two texts are similar, word by word, from both sides
 """
-FLAGS = MODEL_FLAGS | {"start": "--start", "texts": "TEXT"}
+FLAGS = MODEL_FLAGS | {
+    "layer_baselines": "--start",
+    "prior": "--start",
+    "start": "--start",
+    "texts": "TEXT",
+}
 
 EXTREMES = {
     "cosine": ("most for it", "most against it"),
@@ -240,6 +245,11 @@ def _of_texts(options: argparse.Namespace, method: Method) -> Findings:
             )
     if options.start not in (None, "zero", "blank"):
         raise ValueError(f"`start` of a text encoder must be zero or blank, got {options.start!r}")
+    if options.start is None and method.start == "fitted":
+        raise ValueError(
+            f"`--method` {method.name} starts at statistics of image-text models, but"
+            f" {options.model!r} is a text encoder; take another method, or `--start` zero"
+        )
 
     from captum_mi import visualization
     from captum_mi.explanation import explain_sentences
@@ -267,7 +277,7 @@ def _of_texts(options: argparse.Namespace, method: Method) -> Findings:
         for i in (0, 1)
     ]
     return Findings(
-        {"text": texts[0], "explained": at},
+        {"text": texts[0], "explained": at, "pooling": pooling},
         partial(
             visualization.sentences,
             [words.tokens for _, _, words, _ in sides],
@@ -290,7 +300,14 @@ def _names_image(text: str) -> bool:
 
     if Path(text).suffix.lower() not in registered_extensions():
         return False
-    return len(text.split()) == 1 or Path(text).is_file()
+    return len(text.split()) == 1 or _is_file(text)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # longer than the name of a file may be
+        return False
 
 
 def _image_and_texts(options: argparse.Namespace) -> tuple[Image, list[str], str]:
@@ -303,6 +320,11 @@ def _image_and_texts(options: argparse.Namespace) -> tuple[Image, list[str], str
     if options.image is None:
         scene = Scenes(SHIPPED_SCENE + 1, objects=2)[SHIPPED_SCENE]
         return fromarray(scene.image), [scene.caption, *scene.texts], "shipped scene"
+    if len(options.image.split()) > 1 and not _is_file(options.image):
+        raise ValueError(
+            f"there is no image {options.image!r}; give the path of an image file first, or, to"
+            " compare texts, `--model` with a text encoder"
+        )
     image = read_image(options.image)
     if not options.texts:
         raise ValueError(

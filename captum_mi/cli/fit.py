@@ -27,7 +27,7 @@ examples:
       on 256 scenes that the package draws, with the embedded CLIP
 captum-mi evaluate --help says what --data reads. captum-mi evaluate fits its own statistics.
 """
-FLAGS = MODEL_FLAGS | DATA_FLAGS
+FLAGS = MODEL_FLAGS | DATA_FLAGS | {"latents": "--data", "loader": "--data"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
