@@ -165,6 +165,13 @@ def test_other_ways_to_embed_are_refused(tmp_path, encoder, modes, modules, mess
         load_sentence_encoder(folder_of(tmp_path, encoder, pooling=modes, modules=modules))
 
 
+def test_weights_that_cannot_be_read_are_said(tmp_path, encoder):
+    folder_of(tmp_path, encoder)
+    (tmp_path / "model.safetensors").write_bytes(b"\1" * 99)
+    with pytest.raises(OSError, match=r"cannot load a text encoder from '.*'; give .* \(.*header"):
+        load_sentence_encoder(tmp_path)
+
+
 def test_a_decoder_pools_its_last_token(encoder):
     _, tokenizer = encoder
     config = GPT2Config(

@@ -150,10 +150,18 @@ def load_sentence_encoder(
         OSError: if the folder or the hub name cannot be read.
         ValueError: if more is done to the tokens than one of the poolings.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
 
-    model = AutoModel.from_pretrained(str(name), use_safetensors=True).eval()
-    tokenizer = AutoTokenizer.from_pretrained(str(name))
+    try:
+        model = AutoModel.from_pretrained(str(name), use_safetensors=True).eval()
+        tokenizer = AutoTokenizer.from_pretrained(str(name))
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(
+            f"cannot load a text encoder from {str(name)!r}; give a local folder in Hugging Face"
+            f" layout with safetensors weights, or a hub name that can be reached ({reason})"
+        ) from error
     return model, tokenizer, _pooling(str(name))
 
 
