@@ -200,7 +200,7 @@ def test_a_map_that_misses_more_than_it_says_is_warned_of(embedded, tmp_path, ca
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     err = capsys.readouterr().err
     assert err.count("the words' map of 'a black heart' sums") == 1
-    assert "give more `--steps`, or another `--start`, such as 'blank'" in err
+    assert "give more `--steps`, or, for a path from zero, `--start` 'blank'" in err
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         explain_pairs(*embedded, scene.image, ["a black heart"])

@@ -198,8 +198,8 @@ def test_losses_are_written_below_the_scores():
     assert not [text for text in plain if "lost without" in text]
     figure = visualization.sentences([SCORES], ["one"], losses=losses)
     texts = written(figure)
-    assert texts[texts.index("red") + 1 :][:2] == ["+0.50", "+0.300"]
-    assert texts[texts.index("heart") + 1 :][:2] == ["-0.25", "-0.020"]
+    assert texts[texts.index("red") + 1 :][:2] == ["+0.50", "+0.30"]
+    assert texts[texts.index("heart") + 1 :][:2] == ["-0.25", "-0.02"]
     assert texts[texts.index("rest") + 1 :] == ["-0.25"]
     assert texts.index("evidence") < texts.index("lost without") < texts.index("red")
     assert "lost without: what the cosine loses if that" in " ".join(texts)
@@ -261,7 +261,7 @@ def test_an_explanation_shows_the_image_once_and_one_scale_for_all_maps():
     assert word_colors(figure)["blue"] == [color("RdBu_r", 0.75)]
     assert bars(figure) == ["against  ←  parts of the cosine  →  for"] * 2
     texts = written(figure)
-    assert {"a red heart: cosine 0.512", "two", "method nib", "+0.300", "+0.400"} <= set(texts)
+    assert {"a red heart: cosine 0.512", "two", "method nib", "+0.30", "+0.40"} <= set(texts)
     assert "red raises the cosine, blue lowers it" in texts
 
 

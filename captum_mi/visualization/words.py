@@ -49,8 +49,10 @@ class Word:
 
     def numbers(self, scale: Scale) -> list[str]:
         """Returns what is written below it: its score, and its loss if that is known."""
-        loss = [] if math.isnan(self.loss) else [f"{self.loss:+.3f}"]
-        return [scale.number(self.score), *loss]
+        if math.isnan(self.loss):
+            return [scale.number(self.score)]
+        in_cosine = scale if scale.unit == "cosine" else Scale("cosine", 0.5)
+        return [scale.number(self.score), in_cosine.number(self.loss)]
 
     def width(self, scale: Scale) -> float:
         """Returns the width in inches in which it and its numbers find room."""
