@@ -25,17 +25,21 @@ DESCRIPTION = (
     "Explain every image-text pair of a data set with every method, and judge the maps. Where only"
     " what a map shows remains of the image, or of the text, the similarity should lose little"
     " (drop, in percent) or even win (increase, percent of the pairs). The table gives both with"
-    " their standard errors, maps per second, and the encoder passes of a pair, forward / backward;"
-    " on scenes also whether the map points at the object that the text names. Writes table.csv,"
-    " table.json, examples.png and the records of all pairs to --out; with --sweep SETTING"
-    " SETTING.csv, SETTING.json and SETTING.png."
+    " their standard errors, maps per second, the encoder passes of a pair, forward / backward, and"
+    " by how much the sums of the image's and of the text's map miss what the similarity gains"
+    " along the path (gap, median); on scenes also whether the map points at the object that the"
+    " text names. Paths of nib start at a blank input, of nib-zero at the zero latent (the"
+    " published method), of nib-mean at the mean of 256 pairs, which m2ib-prior takes its noise"
+    " from. Writes"
+    " table.csv, table.json, examples.png and the records of all pairs to --out; with --sweep"
+    " SETTING SETTING.csv, SETTING.json and SETTING.png."
 )
 EXAMPLES = """\
 examples:
   captum-mi evaluate
       every method on 200 scenes that the package draws, with the embedded CLIP
   captum-mi evaluate --data Flickr8k/captions.txt --image-folder Flickr8k/Images --samples 1000 \\
-      --model openai/clip-vit-base-patch32 --hidden-state 9 --out flickr8k
+      --model openai/clip-vit-base-patch32 --out flickr8k
   captum-mi evaluate --data tiny-imagenet-200/train --class-names tiny-imagenet-200/words.txt
   captum-mi evaluate --data jxie/flickr8k --split test --text-column caption_0
   captum-mi evaluate --sweep n_steps 3 5 8 10 13 15 18 20 --out steps

@@ -103,8 +103,8 @@ def gap_of(found: Attributed, row: int, what: str) -> float | None:
     if abs(delta) > abs(total):
         warnings.warn(
             f"{what} sums to {total:+.3f}, but along its path the cosine gains"
-            f" {total - delta:+.3f}: it misses more than it says; give more `n_steps`, or, for a path"
-            " from zero, `start` 'blank'",
+            f" {total - delta:+.3f}: it misses more than it says; give more `n_steps`, or, for a"
+            " path from zero, `start` 'blank'",
             stacklevel=4,
         )
     return float(found.gap[row])
