@@ -9,6 +9,7 @@ from families import FAMILIES, build
 from captum_mi import NarrowingIB
 from captum_mi.maps import special_tokens
 from captum_mi.models import (
+    EmbeddedText,
     ImageTextSimilarity,
     TextImageSimilarity,
     blank_ids,
@@ -61,6 +62,29 @@ def test_a_path_from_a_blank_input_is_complete(family):
     with torch.no_grad():
         rise = to_texts(pixels)[0, 1] - to_texts(torch.zeros_like(pixels))[0, 1]
     torch.testing.assert_close(found.sum(), rise, atol=1e-3, rtol=0.02)
+
+
+@pytest.mark.parametrize("family", ["clip", "clip-legacy", "metaclip2", "siglip"])
+def test_a_path_from_padding_that_is_the_end_token_pools_at_the_end_of_the_text(family):
+    """As OpenAI's CLIP and SigLIP pad: blank words look like ends, but are not pooled."""
+    model, processor = build(family)
+    processor.tokenizer.pad_token = "<eos>"
+    similarity = TextImageSimilarity(model, processor, [torch.zeros(3, 32, 32, dtype=torch.uint8)])
+    ids = tokenize(model, processor, TEXTS[:1])["input_ids"]
+    text = EmbeddedText(similarity, processor, TEXTS[:1])
+    end = text.embeddings[:, :, 4:5]
+    nib = NarrowingIB(similarity, blocks(model, "text")[0])
+    attribution, delta = nib.attribute(
+        ids,
+        blank_ids(processor, ids),
+        target=0,
+        attribute_to_layer_input=True,
+        return_convergence_delta=True,
+    )
+    with torch.no_grad():
+        start = text(torch.where(text.special[:, None], text.embeddings, end))
+        rise = similarity(ids) - start
+    torch.testing.assert_close(attribution.sum() - delta, rise[0], atol=1e-5, rtol=1e-4)
 
 
 def test_words_of_a_text_are_told_from_a_blank_one(embedded):

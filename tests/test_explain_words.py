@@ -20,7 +20,8 @@ from captum_mi.explanation import (
     explain_pairs,
     explain_sentences,
 )
-from captum_mi.models import SentenceSimilarity, TextImageSimilarity, tokenize
+from captum_mi.models import EmbeddedText, SentenceSimilarity, TextImageSimilarity, tokenize
+from captum_mi.models.towers import token_embedding
 
 TEXTS = ["a red circle", "a blue square and a red heart", "a heart"]
 
@@ -55,13 +56,14 @@ def test_losses_are_those_of_one_word_blanked_at_a_time(family):
     image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
     (pair,) = explain_pairs(model, processor, image, ["a red circle"], n_steps=2).pairs
     similarity = TextImageSimilarity(model, processor, [image])
-    encoded = tokenize(model, processor, ["a red circle"])
+    text = EmbeddedText(similarity, processor, ["a red circle"])
     losses = dict(zip(pair.words.tokens.tokens, pair.words.losses, strict=True))
     for place, word in enumerate(("a", "red", "circle"), start=1):
-        ids = encoded["input_ids"].clone()
-        ids[0, place] = processor.tokenizer.pad_token_id
+        embeddings = text.embeddings.clone()
         with torch.no_grad():
-            without = similarity.unchecked(ids, encoded.get("attention_mask"))
+            padding = token_embedding(model).weight[processor.tokenizer.pad_token_id]
+            embeddings[0, :, place] = padding
+            without = text(embeddings)
         assert losses[word] == pytest.approx(pair.cosine - float(without), abs=1e-5)
     assert np.isnan([losses["<bos>"], losses["<eos>"]]).all()
     written = pair.as_dict()["tokens"]

@@ -7,6 +7,7 @@ from transformers import BertConfig, BertModel, GPT2Config, GPT2Model
 
 from captum_mi.datasets import Scenes
 from captum_mi.models import SentenceSimilarity, TextImageSimilarity, cosines_without, tokenize
+from captum_mi.models.towers import token_embedding
 
 WORDS = ["a", "blue", "square", "and", "a", "green", "heart"]
 
@@ -47,20 +48,27 @@ def test_the_mask_of_a_text_padded_to_the_whole_context():
     torch.testing.assert_close(found[1:2], similarity(**masked(WORDS[1:])), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("padding", ["<pad>", "<eos>"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_blanked_word_leaves_the_others_in_their_places(family):
+def test_a_blanked_word_leaves_the_others_and_the_end_in_their_places(family, padding):
     model, processor = build(family)
+    encoded = tokenize(model, processor, [" ".join(WORDS)])  # OpenAI's CLIP pads with its end token
+    processor.tokenizer.pad_token = padding
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     similarity = TextImageSimilarity(model, processor, list(images))
-    encoded = tokenize(model, processor, [" ".join(WORDS)])
     found = cosines_without(similarity, processor, encoded, blank=True)
+    table = token_embedding(model)
+    row = table.weight[processor.tokenizer.pad_token_id].detach().clone()
     for place in range(len(found)):
         if not 1 <= place <= len(WORDS):
             assert found[place].isnan().all()
             continue
         ids = encoded["input_ids"].clone()
-        ids[0, place] = processor.tokenizer.pad_token_id
-        expected = similarity(**(encoded | {"input_ids": ids}))[0]
+        with torch.no_grad():  # "a" occurs twice: an unused word's row is made that of padding
+            unused = processor.tokenizer.convert_tokens_to_ids("circle")
+            table.weight[unused] = row
+            ids[0, place] = unused
+            expected = similarity(**(encoded | {"input_ids": ids}))[0]
         torch.testing.assert_close(found[place], expected, atol=1e-5, rtol=1e-4)
 
 

@@ -41,7 +41,9 @@ def blank_pixels(processor: Processor | ImageProcessor, pixels: Tensor) -> Tenso
 def blank_ids(processor: Processor | Tokenizer, input_ids: Tensor) -> Tensor:
     """Returns texts whose words are padding, for ``baselines`` of a method that follows a path.
 
-    The special tokens stay, so the text has its length, and its end where it is pooled.
+    The special tokens stay, so the text has its length. Where padding is the end token, as in
+    OpenAI's CLIP, the model itself would pool such a text at its first word; a path from it keeps
+    the pooling of the text that is explained.
 
     Args:
         processor: the processor, or the tokenizer, that made the ids.

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from captum_mi._intervention.hooks import edit_output
 from captum_mi._protocols import tokenizer_of
 from captum_mi.maps import special_tokens
 from captum_mi.models.blanks import blank_ids
 from captum_mi.models.clip import check_dual_encoder
 from captum_mi.models.similarity import TextImageSimilarity
 from captum_mi.models.texts import POOLS_AT_LAST_POSITION
+from captum_mi.models.towers import token_embedding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,8 +42,9 @@ def cosines_without(
         similarity: the model, and the K images or texts that the text is compared with.
         processor: the model's processor, or its tokenizer.
         encoded: ``input_ids`` (1, T) of the text and, where the model uses it, ``attention_mask``.
-        blank: put padding in the word's place, as :func:`blank_ids` does, so that nothing moves
-            (unless the model counts places without padding, as RoBERTa in AltCLIP does).
+        blank: put the embedding of padding in the word's place, so that nothing moves: neither
+            the other words nor, where padding is the end token as in OpenAI's CLIP, the end that
+            the model pools.
 
     Returns:
         (T, K) in [-1, 1]; NaN for tokens that are no words, and where nothing would remain.
@@ -65,13 +68,17 @@ def cosines_without(
         return torch.full_like(similarity(ids, mask), torch.nan).repeat(length, 1)
     here = torch.eye(length, dtype=torch.bool, device=ids.device)[words]  # (words, T)
     if blank:
-        rows = blank_ids(processor, ids).where(here, ids)
-        row_mask = None if mask is None else mask.expand_as(rows)
+        rows = ids.expand_as(here)
+        row_mask = None if mask is None else mask.expand_as(here)
+        embed = token_embedding(similarity.model)
+        blanks = embed(blank_ids(processor, ids).where(here, ids))
+        with edit_output(embed, lambda _: blanks):
+            found: Tensor = similarity(rows, row_mask)
     else:
         whole = _needs_whole_context(similarity)
         rows = _deleted(ids, here, tokenizer_of(processor).pad_token_id if whole else None)
         row_mask = None if mask is None else _deleted(mask, here, 0 if whole else None)
-    found: Tensor = similarity(rows, row_mask)
+        found = similarity(rows, row_mask)
     result = found.new_full((length, found.shape[1]), torch.nan)
     result[words] = found
     return result
