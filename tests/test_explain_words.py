@@ -208,6 +208,14 @@ def test_a_map_that_misses_more_than_it_says_is_warned_of(embedded, tmp_path, ca
         explain_pairs(*embedded, scene.image, ["a black heart"])
 
 
+def test_where_the_cosine_gains_nothing_there_is_no_gap(embedded):
+    """A text without words is its own blank."""
+    with pytest.warns(UserWarning, match="every attribution .* is zero"):
+        (pair,) = explain_pairs(*embedded, Scenes(1)[0].image, ["<pad>"], n_steps=2).pairs
+    assert pair.words.gap is None
+    assert json.dumps(pair.as_dict(), allow_nan=False)
+
+
 @pytest.mark.parametrize("method", ["nib", "m2ib-prior"])
 def test_statistics_of_another_model_are_refused(method, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

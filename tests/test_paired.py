@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from captum_mi.benchmarks._paired import completeness_gap, mean, middle, table
+from captum_mi.benchmarks._paired import mean, middle, table
+from captum_mi.explanation.attribution import completeness_gap
 
 
 def test_means_and_paired_differences_have_their_standard_errors():

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel
 from captum_mi import NarrowingIB
 from captum_mi.benchmarks import __main__ as commands
 from captum_mi.benchmarks import sentences
-from captum_mi.benchmarks._paired import completeness_gap
+from captum_mi.explanation.attribution import completeness_gap
 from captum_mi.models import SentenceSimilarity
 
 

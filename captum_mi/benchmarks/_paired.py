@@ -7,7 +7,6 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -30,16 +29,6 @@ def middle(values: Array) -> Average:
     """Takes the median of the samples; its standard error is that of the bootstrap."""
     drawn = np.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
     return Average(float(np.median(values)), float(np.median(drawn, axis=1).std(ddof=1)))
-
-
-def completeness_gap(attribution: Tensor, delta: Tensor) -> Tensor:
-    """Returns how far attributions are from their sum's due, as a share of F(z) - F(start), (B,).
-
-    Args:
-        attribution: (B, ...).
-        delta: (B,), its convergence delta.
-    """
-    return delta.abs() / (attribution.flatten(1).sum(1) - delta).abs()
 
 
 def table(

@@ -12,9 +12,10 @@ from tqdm.auto import tqdm
 from captum_mi._intervention.hooks import edit_output, layer_value
 from captum_mi._intervention.nested import tensors
 from captum_mi.attr import NarrowingIB
-from captum_mi.benchmarks._paired import Array, completeness_gap, middle, table
+from captum_mi.benchmarks._paired import Array, middle, table
 from captum_mi.benchmarks.speed import HIDDEN_STATE, RandomCLIP
 from captum_mi.datasets import Scenes
+from captum_mi.explanation.attribution import completeness_gap
 from captum_mi.models import ImageTextSimilarity, blank_pixels, load_clip
 from captum_mi.models.clip import preprocess
 from captum_mi.models.towers import default_hidden_state, hidden_state

@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 
 from captum_mi.attr import NarrowingIB
 from captum_mi.attr.layer_statistics import layer_values
-from captum_mi.benchmarks._paired import Array, completeness_gap, mean, middle, table
+from captum_mi.benchmarks._paired import Array, mean, middle, table
+from captum_mi.explanation.attribution import completeness_gap
 from captum_mi.maps import image_map, min_max
 from captum_mi.metrics import confidence
 

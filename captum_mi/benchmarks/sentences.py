@@ -16,7 +16,8 @@ from tqdm.auto import tqdm
 
 from captum_mi._checks import check_positive
 from captum_mi.attr import NarrowingIB
-from captum_mi.benchmarks._paired import Array, completeness_gap, mean, middle, table
+from captum_mi.benchmarks._paired import Array, mean, middle, table
+from captum_mi.explanation.attribution import completeness_gap
 from captum_mi.maps import special_tokens
 from captum_mi.models import SentenceSimilarity, cosines_without, load_sentence_encoder
 from captum_mi.models.towers import blocks, hidden_state

@@ -12,6 +12,7 @@ from captum.attr import IntegratedGradients
 
 from captum_mi.evaluation.method_row import MethodRow
 from captum_mi.evaluation.samples import Sample, Scored
+from captum_mi.explanation import Attributed
 from captum_mi.maps import image_map, patch_size
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ class CaptumRow:
         return Scored(values.sum(1, keepdim=True).float(), gap)
 
 
-def _integrate(similarity: nn.Module, inputs: Tensor, baselines: Tensor) -> tuple[Tensor, float]:
+def _integrate(
+    similarity: nn.Module, inputs: Tensor, baselines: Tensor
+) -> tuple[Tensor, float | None]:
     """Returns Captum's attribution of a batch of one, and its completeness gap."""
     values, delta = IntegratedGradients(similarity).attribute(
         inputs,
@@ -48,7 +51,7 @@ def _integrate(similarity: nn.Module, inputs: Tensor, baselines: Tensor) -> tupl
         internal_batch_size=ROWS_AT_ONCE,
         return_convergence_delta=True,
     )
-    return values, float((delta / (values.sum() - delta)).abs())
+    return values, Attributed(values, delta).gap_of(0)
 
 
 @dataclass(frozen=True)

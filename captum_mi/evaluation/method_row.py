@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from captum_mi.attr.methods import METHODS
 from captum_mi.evaluation.samples import Sample, Scored
-from captum_mi.explanation import Attributed, TowerStatistics, attribute_image, attribute_text
+from captum_mi.explanation import TowerStatistics, attribute_image, attribute_text
 from captum_mi.maps import image_map
 
 Fitted: TypeAlias = Callable[[tuple[int | None, int | None]], TowerStatistics]
@@ -73,7 +73,7 @@ class MethodRow:
             start=self.start,
             **self.options,
         )
-        return Scored(image_map(found.values, sample.size, model=sample.model), _gap(found))
+        return Scored(image_map(found.values, sample.size, model=sample.model), found.gap_of(0))
 
     def token_scores(self, sample: Sample) -> Scored:
         """Returns the scores of the tokens."""
@@ -87,9 +87,4 @@ class MethodRow:
             start=self.start,
             **self.options,
         )
-        return Scored(found.values.sum(-1)[:, None], _gap(found))
-
-
-def _gap(found: Attributed) -> float | None:
-    """Returns the completeness gap of a batch of one."""
-    return None if found.gap is None else float(found.gap[0])
+        return Scored(found.values.sum(-1)[:, None], found.gap_of(0))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from captum_mi._checks import check_choice, enumerated
@@ -36,7 +38,7 @@ class Attributed:
     Attributes:
         values: (B, ...), the attribution.
         delta: (B,), the sum of the attribution minus F(z) - F(start); None for a method that
-            follows no path.
+            tells no such difference.
     """
 
     values: Tensor
@@ -45,9 +47,26 @@ class Attributed:
     @property
     def gap(self) -> Tensor | None:
         """By how much the sum misses F(z) - F(start), as a share of it, (B,)."""
-        if self.delta is None:
-            return None
-        return (self.delta / (self.values.flatten(1).sum(1) - self.delta)).abs()
+        return None if self.delta is None else completeness_gap(self.values, self.delta)
+
+    def gap_of(self, row: int) -> float | None:
+        """Returns the gap of a row; None without a path, or where F(z) = F(start)."""
+        gap = nan if self.gap is None else float(self.gap[row])
+        return None if isnan(gap) else gap
+
+
+def completeness_gap(attribution: Tensor, delta: Tensor) -> Tensor:
+    """Returns how far attributions are from their sum's due, as a share of F(z) - F(start), (B,).
+
+    Args:
+        attribution: (B, ...).
+        delta: (B,), its convergence delta.
+
+    Returns:
+        the shares, NaN where F(z) = F(start): of nothing there is none.
+    """
+    rise = attribution.flatten(1).sum(1) - delta
+    return (delta / rise).abs().where(rise != 0, torch.nan)
 
 
 def attribute_image(

@@ -34,7 +34,8 @@ class PairExplanation:
         heat: (H, W) the same on the pixels that the model saw.
         words: what the words of the text say.
         gap: by how much the sum of the image's attribution misses what the cosine gains along the
-            path, as a share of it; None for a method that follows no path.
+            path, as a share of it; None for a method that tells no such gap, or if the cosine gains
+            nothing.
     """
 
     text: str

@@ -30,7 +30,7 @@ class WordEvidence:
         losses: for each token what the cosine loses if it alone is blanked, that is padding stands
             in its place, as in a blank text; NaN for tokens that are no words.
         gap: by how much the sum of the attribution misses what the cosine gains along the path, as
-            a share of it; None for a method that follows no path.
+            a share of it; None for a method that tells no such gap, or if the cosine gains nothing.
     """
 
     tokens: TokenScores
@@ -96,8 +96,11 @@ def gap_of(found: Attributed, row: int, what: str) -> float | None:
         found: what a method gave for a batch.
         row: which of its rows is meant.
         what: what the warning calls the map.
+
+    Returns:
+        the gap as a share of what the cosine gains; None if there is none.
     """
-    if found.delta is None or found.gap is None:
+    if found.delta is None:
         return None
     total, delta = float(found.values[row].sum()), float(found.delta[row])
     if abs(delta) > abs(total):
@@ -107,4 +110,4 @@ def gap_of(found: Attributed, row: int, what: str) -> float | None:
             " path from zero, `start` 'blank'",
             stacklevel=4,
         )
-    return float(found.gap[row])
+    return found.gap_of(row)
