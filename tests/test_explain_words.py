@@ -238,3 +238,13 @@ def test_too_few_pairs_to_fit_are_told_in_flags(arguments, tmp_path, monkeypatch
     assert main(["fit", *arguments, "--samples", "1"]) == 2
     assert "`--data` must hold at least two samples, got 1" in capsys.readouterr().err
     assert not (tmp_path / "statistics.safetensors").exists()
+
+
+def test_rows_that_cannot_be_fitted_are_told_in_flags(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "captions.txt").write_text("image,caption\ngone.jpg,a heart\nlost.jpg,a star\n")
+    assert main(["evaluate", "--data", "captions.txt", "--methods", "nib", "m2ib-prior"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "nib-mean and m2ib-prior start at statistics of the data, but `--data` must hold" in said
+    assert "gone.jpg" in said
+    assert "give others as `--methods`" in said

@@ -109,8 +109,16 @@ def test_what_cannot_be_read_is_left_out(embedded):
     bad = [Pair("gone", "a heart", good[0].source, problem="no such file"), Pair("none", "", None)]
     fitted = TowerStatistics.fit(*embedded, [*good, *bad])
     assert (fitted.image.count, fitted.text.count) == (3, 4)
-    with pytest.raises(ValueError, match="at least two samples, got 0"):
+    with pytest.raises(ValueError, match="two samples, got 0; the first was left out for: no such"):
         TowerStatistics.fit(*embedded, bad)
+    long = Pair("long", "a " * 99, good[0].source)
+    with pytest.raises(ValueError, match=r"two texts or more, got 1; the first .* for: a text has"):
+        TowerStatistics.fit(*embedded, [long, good[0]])
+
+
+def test_pairs_may_be_an_iterator(embedded):
+    fitted = TowerStatistics.fit(*embedded, iter(scene_pairs(3)))
+    assert (fitted.image.count, fitted.text.count) == (3, 3)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):

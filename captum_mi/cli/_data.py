@@ -22,6 +22,8 @@ DATA_FLAGS = {
     "text_column": "--text-column",
 }
 """What the commands that read a data set call the library's arguments."""
+FITTED_FLAGS = {"latents": "--data", "loader": "--data"}
+"""What the commands that fit statistics call the library's arguments."""
 TO_FIT = 256
 """Pairs that statistics are fitted on."""
 

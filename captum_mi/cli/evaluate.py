@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captum_mi._checks import check_positive, enumerated
 from captum_mi.attr.methods import METHODS
-from captum_mi.cli._data import DATA_FLAGS, TO_FIT, add_data_flags, read_pairs
+from captum_mi.cli._data import DATA_FLAGS, FITTED_FLAGS, TO_FIT, add_data_flags, read_pairs
 from captum_mi.cli._options import MODEL_FLAGS, add_model_flags, check_out, in_flags
 from captum_mi.evaluation.controls import CONTROLS
 
@@ -56,9 +56,8 @@ what --data reads (pip install "captum_mi[data]"):
 Of several captions of an image the first counts. A run that was killed goes on when the same
 command is given again.
 """
-FLAGS = (
-    MODEL_FLAGS | DATA_FLAGS | {"methods": "--methods", "sweep": "--sweep", "texts": "the caption"}
-)
+FLAGS = MODEL_FLAGS | DATA_FLAGS | FITTED_FLAGS
+FLAGS |= {"methods": "--methods", "sweep": "--sweep", "texts": "the caption"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +141,17 @@ def run(options: argparse.Namespace) -> None:
     hidden_states(model, states)
     arguments = {"n_steps": options.steps, "n_masks": options.masks}
 
-    fitted = cache(partial(TowerStatistics.fit, model, processor, to_fit))
+    @cache
+    def fitted(states: tuple[int | None, int | None]) -> TowerStatistics:
+        try:
+            return TowerStatistics.fit(model, processor, to_fit, states)
+        except ValueError as error:
+            names = enumerated([name for name in METHODS if METHODS[name].start == "fitted"])
+            raise ValueError(
+                f"{names} start at statistics of the data, but {error}; without them give others"
+                " as `--methods`"
+            ) from error
+
     setting, values = None, []
     if options.sweep:
         setting, *given = options.sweep

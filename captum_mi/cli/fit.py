@@ -7,7 +7,7 @@ from pathlib import Path
 
 from captum_mi._checks import check_positive
 from captum_mi.attr.methods import EARLY, METHODS
-from captum_mi.cli._data import DATA_FLAGS, TO_FIT, add_data_flags, read_pairs
+from captum_mi.cli._data import DATA_FLAGS, FITTED_FLAGS, TO_FIT, add_data_flags, read_pairs
 from captum_mi.cli._options import MODEL_FLAGS, add_model_flag, check_out, hidden_states_of
 
 HELP = "statistics of hidden states over your data, where explanations may start"
@@ -27,7 +27,7 @@ examples:
       on 256 scenes that the package draws, with the embedded CLIP
 captum-mi evaluate --help says what --data reads. captum-mi evaluate fits its own statistics.
 """
-FLAGS = MODEL_FLAGS | DATA_FLAGS | {"latents": "--data", "loader": "--data"}
+FLAGS = MODEL_FLAGS | DATA_FLAGS | FITTED_FLAGS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

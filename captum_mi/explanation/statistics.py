@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -61,7 +62,7 @@ class TokenStatistics:
             latents: for each text the ids of its tokens, -1 for a word, and its latents (T, D).
 
         Raises:
-            ValueError: if no token occurs twice.
+            ValueError: if there are fewer than two texts, or no token occurs twice.
         """
         groups: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
         count = 0
@@ -72,7 +73,7 @@ class TokenStatistics:
                 if token == WORD:
                     groups[place, WORD].append(value)
         stacks = {key: torch.stack(group) for key, group in groups.items() if len(group) > 1}
-        if not stacks:
+        if count < 2 or not stacks:
             raise ValueError(f"`latents` must be those of two texts or more, got {count}")
 
         def rows(moment: Callable[[Tensor], Tensor]) -> Tensor:
@@ -149,26 +150,32 @@ class TowerStatistics:
                 explain by default that start at statistics.
 
         Raises:
-            ValueError: if fewer than two images or texts can be read, or a tower has not so many
-                blocks.
+            ValueError: if fewer than two images or texts can be read, with the reason why the first
+                cannot, or a tower has not so many blocks.
         """
         image_state, text_state = checked_hidden_states(model, hidden_states, EARLY)
+        pairs = list(pairs)  # both towers read them
+        problems: list[str] = []
         layer, at_input = hidden_state(model, "image", image_state)
-        image = LayerStatistics.fit(
-            partial(image_features, model),
-            layer,
-            _images(model, processor, pairs),
-            attribute_to_layer_input=at_input,
-        )
+        with _told_with(problems):
+            image = LayerStatistics.fit(
+                partial(image_features, model),
+                layer,
+                _images(model, processor, pairs, problems),
+                attribute_to_layer_input=at_input,
+            )
+        problems.clear()
         layer, at_input = hidden_state(model, "text", text_state)
 
         def latents() -> Iterator[tuple[list[int], Tensor]]:
             embed = partial(text_features, model)
-            for encoded in _texts(model, processor, pairs):
+            for encoded in _texts(model, processor, pairs, problems):
                 values = layer_values(embed, layer, (encoded,), at_input=at_input)
                 yield _tokens(processor, encoded["input_ids"]), values[0]
 
-        return cls((image_state, text_state), image, TokenStatistics.fit(latents()))
+        with _told_with(problems):
+            text = TokenStatistics.fit(latents())
+        return cls((image_state, text_state), image, text)
 
     def of_image(self, state: int) -> LayerStatistics:
         """Returns the statistics of the image tower's hidden state, ValueError if of another."""
@@ -246,13 +253,27 @@ class TowerStatistics:
             raise ValueError(f"{str(path)!r} holds no statistics of two towers") from error
 
 
-def _images(model: nn.Module, processor: Processor, pairs: Iterable[Pair]) -> Iterator[Tensor]:
-    """Yields batches of the images that can be read."""
+@contextmanager
+def _told_with(problems: Sequence[str]) -> Iterator[None]:
+    """Adds to a ValueError why the first of what was left out was."""
+    try:
+        yield
+    except ValueError as error:
+        if not problems:
+            raise
+        raise ValueError(f"{error}; the first was left out for: {problems[0]}") from error
+
+
+def _images(
+    model: nn.Module, processor: Processor, pairs: Iterable[Pair], problems: list[str]
+) -> Iterator[Tensor]:
+    """Yields batches of the images that can be read; adds to the problems why others cannot."""
     batch: list[Tensor] = []
     for pair in pairs:
         try:
             batch.append(preprocess(model, processor, [pair.load()]))
-        except ValueError:
+        except ValueError as error:
+            problems.append(str(error))
             continue
         if len(batch) == BATCH:
             yield torch.cat(batch)
@@ -262,14 +283,15 @@ def _images(model: nn.Module, processor: Processor, pairs: Iterable[Pair]) -> It
 
 
 def _texts(
-    model: nn.Module, processor: Processor, pairs: Iterable[Pair]
+    model: nn.Module, processor: Processor, pairs: Iterable[Pair], problems: list[str]
 ) -> Iterator[dict[str, Tensor]]:
     """Yields the texts that fit the model, one by one, for padding must not matter."""
     device = next(model.parameters()).device
     for pair in tqdm(pairs, desc="text statistics", leave=False, delay=2):
         try:
             encoded = tokenize(model, processor, [pair.text])
-        except ValueError:
+        except ValueError as error:
+            problems.append(str(error))
             continue
         yield {name: value.to(device) for name, value in encoded.items()}
 
