@@ -135,7 +135,6 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"`--out` must be a folder, {str(options.out)!r} is a file")
     check_out(options.out / "table.csv")
     pairs, source = read_pairs(options, options.samples)
-    to_fit, _ = read_pairs(options, TO_FIT, others=True)
     model, processor = load_clip(options.model)
     states = options.hidden_state
     hidden_states(model, states)
@@ -143,6 +142,7 @@ def run(options: argparse.Namespace) -> None:
 
     @cache
     def fitted(states: tuple[int | None, int | None]) -> TowerStatistics:
+        to_fit, _ = read_pairs(options, TO_FIT, others=True)
         try:
             return TowerStatistics.fit(model, processor, to_fit, states)
         except ValueError as error:
