@@ -13,6 +13,7 @@ from captum_mi.explanation import (
     TowerStatistics,
     attribute_image,
     attribute_text,
+    explain_pairs,
 )
 from captum_mi.models import (
     ImageTextSimilarity,
@@ -203,6 +204,28 @@ def test_the_gap_is_a_share_of_what_the_score_gains(given):
     torch.testing.assert_close(found.gap, share[0], atol=1e-4, rtol=1e-3)
 
 
+def test_a_mask_and_what_is_to_be_kept_reach_the_method(given):
+    """Padding behind a text changes nothing, and RISE masks words alone."""
+    model, processor, _, _, to_image, _, _ = given
+    both = tokenize(model, processor, ["a heart", "a blue square and a red heart"])
+    short = tokenize(model, processor, ["a heart"])
+    width = short["input_ids"].shape[1]
+    seen = []
+    handle = model.text_model.register_forward_pre_hook(
+        lambda _, args, given: seen.append(given["attention_mask"]), with_kwargs=True
+    )
+    try:
+        found = attribute_text("nib", to_image, processor, both, [0, 0], n_steps=2)
+    finally:
+        handle.remove()
+    assert seen
+    assert all(mask is not None for mask in seen)
+    alone = attribute_text("nib", to_image, processor, short, 0, n_steps=2)
+    torch.testing.assert_close(found.values[0, :width], alone.values[0], atol=1e-5, rtol=1e-3)
+    words = attribute_text("rise", to_image, processor, short, 0, n_masks=20).values.sum(-1)
+    assert words[0, [0, -1]].abs().max() == 0 < words.abs().max()
+
+
 def test_defaults_are_early_for_an_informed_start(given):
     _, processor, to_text, pixels, to_image, encoded, _ = given
     options = {"n_steps": 2}
@@ -221,7 +244,7 @@ def test_defaults_are_early_for_an_informed_start(given):
     [
         ("m2ib-prior", None, "`start` of m2ib-prior must be statistics .* captum-mi fit"),
         ("m2ib", "blank", r"`start` of m2ib must be 'zero', .* or statistics, got 'blank'"),
-        ("gradcam", "zero", "`start` is for nib, .* and m2ib-prior; gradcam follows no path"),
+        ("gradcam", "zero", "`start` is for nib, .* and m2ib-prior; gradcam has no start"),
         ("nib", "mean", "`start` must be one of 'zero', 'blank', got 'mean'"),
         ("nib", "fitted", "of hidden state 2 of the image tower, not of 1; fit them there, or set"),
     ],
@@ -230,7 +253,26 @@ def test_starts_that_are_refused(name, start, words, given):
     _, processor, to_text, pixels, *_, fitted = given
     start = fitted if start == "fitted" else start
     with pytest.raises(ValueError, match=words):
-        attribute_image(name, to_text, processor, pixels, 0, start=start)
+        attribute_image(name, to_text, processor, pixels, 0, start=start, hidden_state=1)
+
+
+def test_statistics_are_explained_where_they_were_fitted(given):
+    model, processor, to_text, pixels, to_image, encoded, fitted = given
+    options = {"start": fitted, "n_steps": 2}
+    in_image = attribute_image("nib", to_text, processor, pixels, 0, **options)
+    expected = attribute_image("nib", to_text, processor, pixels, 0, hidden_state=2, **options)
+    assert torch.equal(in_image.values, expected.values)
+    in_text = attribute_text("nib-zero", to_image, processor, encoded, 0, **options)
+    expected = attribute_text(
+        "nib-zero", to_image, processor, encoded, 0, hidden_state=1, **options
+    )
+    assert torch.equal(in_text.values, expected.values)
+    found = explain_pairs(model, processor, picture(0), ["a heart"], **options)
+    assert found.hidden_states == (2, 1)
+    half = explain_pairs(
+        model, processor, picture(0), ["a heart"], hidden_states=(2, None), **options
+    )
+    assert half.hidden_states == (2, 1)
 
 
 def test_an_option_comes_before_the_start(given):

@@ -64,7 +64,7 @@ class Method:
         least_steps: the smallest ``n_steps`` that it can do with; None if it has no steps.
         input_class: where the class is that explains the inputs themselves; None if there is none.
         start: where its path starts, or its noise lies, on an image-text model; None for a method
-            that has neither.
+            that leaves no choice.
         hidden_states: those of the image and of the text that it explains by default, if any are
             its place; None: three blocks before the end of each tower.
 

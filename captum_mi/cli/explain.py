@@ -188,10 +188,9 @@ def _of_image(options: argparse.Namespace, method: Method) -> Findings:
     from captum_mi.explanation import TowerStatistics, explain_pairs
     from captum_mi.models import load_clip
 
-    start, states = options.start, options.hidden_state
+    start = options.start
     if start not in (None, "zero", "blank"):
         start = TowerStatistics.load(start)
-        states = start.hidden_states if states == (None, None) else states
     model, processor = load_clip(options.model)
     result = explain_pairs(
         model,
@@ -199,7 +198,7 @@ def _of_image(options: argparse.Namespace, method: Method) -> Findings:
         image,
         texts,
         method=method.name,
-        hidden_states=states,
+        hidden_states=options.hidden_state,
         start=start,
         n_steps=options.steps,
         show_progress=True,

@@ -90,7 +90,7 @@ def attribute_image(
         pixels: (B, 3, H, W).
         target: index of each row's text.
         hidden_state: the hidden state to explain, see ``models.towers.hidden_state``, for methods
-            that explain one; None is the method's default.
+            that explain one; None is that of the statistics to start at, or the method's default.
         start: where the method's path starts, or its noise lies: "zero", "blank", or fitted
             statistics; None is its own, the ``start`` of its entry in ``METHODS``.
         **options: arguments of the method's constructor or of its ``attribute``.
@@ -110,7 +110,7 @@ def attribute_image(
         torch.Size([1, 65, 128])
     """
     known = METHODS[check_choice("method", method, METHODS)]
-    state = _state(known, similarity.model, "image", hidden_state)
+    state = _state(known, similarity.model, "image", hidden_state, start)
     offered: dict[str, object] = {"target": target}
     if not STARTS & options.keys():
         offered |= _start(
@@ -142,8 +142,7 @@ def attribute_text(
         processor: the model's processor, or its tokenizer.
         encoded: ``input_ids`` (B, T) and, where the model uses it, ``attention_mask``.
         target: index of each row's image.
-        hidden_state: the hidden state to explain, for methods that explain one; None is the
-            method's default.
+        hidden_state: the hidden state to explain, as for :func:`attribute_image`.
         start: where the method's path starts, as for :func:`attribute_image`.
         **options: arguments of the method's constructor or of its ``attribute``.
 
@@ -164,7 +163,7 @@ def attribute_text(
     ids = encoded["input_ids"]
 
     known = METHODS[check_choice("method", method, METHODS)]
-    state = _state(known, similarity.model, "text", hidden_state)
+    state = _state(known, similarity.model, "text", hidden_state, start)
     offered: dict[str, object] = {
         "target": target,
         "additional_forward_args": encoded.get("attention_mask"),
@@ -203,10 +202,14 @@ def layer_of(
     return hidden_state(model, tower, 0 if place is Place.FIRST_HIDDEN_STATES else state)
 
 
-def _state(known: Method, model: nn.Module, tower: Tower, given: int | None) -> int:
-    """Returns the hidden state to explain: the one given, or the method's default."""
+def _state(
+    known: Method, model: nn.Module, tower: Tower, given: int | None, start: Start | None
+) -> int:
+    """Returns the hidden state to explain: given, that of statistics, or the method's default."""
     if given is not None:
         return given
+    if isinstance(start, TowerStatistics):
+        return start.hidden_states[tower == "text"]
     if known.hidden_states is not None:
         return known.hidden_states[tower == "text"]
     return default_hidden_state(model, tower) if known.place is Place.HIDDEN_STATES else 0
@@ -223,7 +226,7 @@ def _start(
     if start is not None and known.start is None:
         others = [method.name for method in METHODS.values() if method.start is not None]
         raise ValueError(
-            f"`start` is for {enumerated(others)}; {known.name} follows no path and adds no noise"
+            f"`start` is for {enumerated(others)}; {known.name} has no start to choose, nor noise"
         )
     if isinstance(start, TowerStatistics):
         return {"layer_baselines" if known.takes("layer_baselines") else "prior": fitted(start)}

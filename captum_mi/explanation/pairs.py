@@ -13,6 +13,7 @@ from torch.nn.functional import avg_pool2d
 from captum_mi._checks import check_choice, check_positive
 from captum_mi.attr.methods import METHODS
 from captum_mi.explanation.attribution import Start, attribute_image
+from captum_mi.explanation.statistics import TowerStatistics
 from captum_mi.explanation.words import WordEvidence, explain_words, gap_of
 from captum_mi.maps import image_map, image_seen, patch_map, patch_size
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, tokenize
@@ -101,7 +102,8 @@ def explain_pairs(
         texts: the texts.
         method: a name in ``METHODS``.
         hidden_states: those to explain in the image and in the text tower, see
-            ``models.towers.hidden_states``.
+            ``models.towers.hidden_states``; None is that of the statistics to start at, or the
+            method's default.
         start: where the method's path starts, or its noise lies: "zero", "blank", or fitted
             statistics; None is its own, the ``start`` of its entry in ``METHODS``.
         n_steps: steps of a method that has steps.
@@ -126,7 +128,8 @@ def explain_pairs(
     known = METHODS[check_choice("method", method, METHODS)]
     check_positive("n_steps", n_steps)
     to_texts = ImageTextSimilarity(model, processor, texts)
-    image_state, text_state = checked_hidden_states(model, hidden_states, known.hidden_states)
+    own = known if not isinstance(start, TowerStatistics) else start
+    image_state, text_state = checked_hidden_states(model, hidden_states, own.hidden_states)
     pixels = preprocess(model, processor, [image])
     size = pixels.shape[-2:]
 
