@@ -208,6 +208,15 @@ def test_a_map_that_misses_more_than_it_says_is_warned_of(embedded, tmp_path, ca
         explain_pairs(*embedded, scene.image, ["a black heart"])
 
 
+def test_each_text_has_the_gap_of_its_own_map(embedded):
+    scene = Scenes(1, objects=2)[0]
+    both = explain_pairs(*embedded, scene.image, scene.texts, n_steps=2).pairs
+    for text, pair in zip(scene.texts, both, strict=True):
+        (alone,) = explain_pairs(*embedded, scene.image, [text], n_steps=2).pairs
+        assert pair.gap == pytest.approx(alone.gap, rel=1e-3)
+    assert both[0].gap != pytest.approx(both[1].gap, rel=1e-2)
+
+
 def test_where_the_cosine_gains_nothing_there_is_no_gap(embedded):
     """A text without words is its own blank."""
     with pytest.warns(UserWarning, match="every attribution .* is zero"):

@@ -434,3 +434,11 @@ def test_without_quantus_the_functions_remain():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "need quantus (pip install quantus)" in done.stdout
+
+
+def test_nib_moves_the_words_of_a_text_alone(texts):
+    model, x, y = texts
+    scores = explain(model, x, y, "nib", layer="tokens", n_steps=2)[:, 0]
+    special = model.special.numpy()
+    assert (scores[special] == 0).all()
+    assert (np.abs(scores[~special]) > 0).all()
