@@ -52,25 +52,29 @@ def value_of(layer, run, *, at_input):
     return value if isinstance(value, torch.Tensor) else value[0]
 
 
-def test_tokens_are_grouped_by_kind_and_words_by_place():
+def test_tokens_are_grouped_by_kind_and_place():
     texts = [
         ([0, WORD, WORD, 9], torch.tensor([[1.0], [2.0], [4.0], [6.0]])),
         ([0, WORD, 9], torch.tensor([[3.0], [8.0], [0.0]])),
+        ([5, 0, WORD, 9], torch.tensor([[7.0], [7.0], [7.0], [5.0]])),
     ]
     fitted = TokenStatistics.fit(texts)
-    assert fitted.count == 2
+    assert fitted.count == 3
     found = fitted.of([0, WORD, WORD, WORD, 9])
-    # Only one text has a word at the second place: words anywhere stand in, as at the third.
-    anywhere = (2 + 4 + 8) / 3
-    torch.testing.assert_close(found.mean[:, 0], torch.tensor([2, 5, anywhere, anywhere, 3]))
-    spread = torch.tensor([2.0, 4.0, 8.0]).std()
-    expected = [2**0.5, 18**0.5, float(spread), float(spread), 18**0.5]
-    torch.testing.assert_close(found.std[:, 0], torch.tensor(expected))
-    torch.testing.assert_close(found.active[:, 0], torch.tensor([1, 1, 1, 1, 0.5]))
-    with pytest.raises(ValueError, match="know no special token 7; fit them on more texts"):
-        fitted.of([0, WORD, 7])
+    # At the fourth place is no word, at the fifth no end: those anywhere stand in.
+    anywhere = torch.tensor([2.0, 4.0, 8.0, 7.0])
+    ends = torch.tensor([6.0, 0.0, 5.0])
+    mean = [2, 5, 5.5, anywhere.mean(), ends.mean()]
+    torch.testing.assert_close(found.mean[:, 0], torch.tensor(mean))
+    spread = [2**0.5, 18**0.5, 4.5**0.5, anywhere.std(), ends.std()]
+    torch.testing.assert_close(found.std[:, 0], torch.tensor(spread))
+    torch.testing.assert_close(found.active[:, 0], torch.tensor([1, 1, 1, 1, 2 / 3]))
+    # Where two texts have the end at the place, it is no other text's.
+    torch.testing.assert_close(fitted.of([0, WORD, WORD, 9]).mean[-1], torch.tensor([5.5]))
+    with pytest.raises(ValueError, match="know no special token 5; fit them on more texts"):
+        fitted.of([5, WORD, 9])
     with pytest.raises(ValueError, match="must be those of two texts or more, got 1"):
-        TokenStatistics.fit(texts[:1] and [([0, WORD], torch.zeros(2, 1))])
+        TokenStatistics.fit([([0, WORD, WORD], torch.zeros(3, 1))])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

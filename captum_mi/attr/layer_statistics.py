@@ -47,7 +47,7 @@ class LayerStatistics:
         *,
         attribute_to_layer_input: bool = False,
     ) -> LayerStatistics:
-        """Runs the model up to the layer on all batches and merges their moments (Welford, Chan).
+        """Runs the model up to the layer on all batches, and merges their moments.
 
         Args:
             model: the model, in evaluation mode.
@@ -74,27 +74,12 @@ class LayerStatistics:
         owner = getattr(model, "__self__", model)
         for inner in (owner if isinstance(owner, nn.Module) else module).modules():
             warn_if_training(inner, model)
-        count = 0
-        mean = squares = active = torch.zeros(())
+        moments = Moments()
         for batch in tqdm(loader, desc="layer statistics", leave=False, delay=2):
-            values = layer_values(model, module, batch, at_input=attribute_to_layer_input)
-            added, batch_mean = len(values), values.mean(0)
-            if count == 0:
-                mean, squares, active = (torch.zeros_like(batch_mean) for _ in range(3))
-            shift = batch_mean - mean
-            count += added
-            mean = mean + shift * (added / count)
-            squares = squares + (values - batch_mean).square().sum(0)
-            squares = squares + shift.square() * (added * (count - added) / count)
-            active = active + (values != 0).sum(0)
-        if count < 2:
-            raise ValueError(f"`loader` must hold at least two samples, got {count}")
-        return cls(
-            mean=mean.float(),
-            std=(squares / (count - 1)).sqrt().float(),
-            active=(active / count).float(),
-            count=count,
-        )
+            moments.add(layer_values(model, module, batch, at_input=attribute_to_layer_input))
+        if moments.count < 2:
+            raise ValueError(f"`loader` must hold at least two samples, got {moments.count}")
+        return moments.statistics()
 
     def save(self, path: str | Path) -> None:
         """Writes the statistics as safetensors."""
@@ -112,6 +97,43 @@ class LayerStatistics:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in ("mean", "std", "active")}
             return cls(**tensors, count=int(file.metadata()["count"]))
+
+
+class Moments:
+    """Moments of samples that come in batches, merged as they come.
+
+    Attributes:
+        count: number of samples.
+
+    Source: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing
+    sample variances", 1979.
+    """
+
+    def __init__(self) -> None:
+        """Begins with no sample."""
+        self.count = 0
+        self._mean = self._squares = self._active = torch.zeros(())
+
+    def add(self, values: Tensor) -> None:
+        """Adds a batch of samples, (B, ...)."""
+        added, mean = len(values), values.mean(0)
+        if self.count == 0:
+            self._mean, self._squares, self._active = (torch.zeros_like(mean) for _ in range(3))
+        shift = mean - self._mean
+        self.count += added
+        self._mean = self._mean + shift * (added / self.count)
+        self._squares = self._squares + (values - mean).square().sum(0)
+        self._squares += shift.square() * (added * (self.count - added) / self.count)
+        self._active = self._active + (values != 0).sum(0)
+
+    def statistics(self) -> LayerStatistics:
+        """Returns the statistics of two samples or more, float32."""
+        return LayerStatistics(
+            mean=self._mean.float(),
+            std=(self._squares / (self.count - 1)).sqrt().float(),
+            active=(self._active / self.count).float(),
+            count=self.count,
+        )
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_mi.attr.layer_statistics import LayerStatistics, layer_values
+from captum_mi.attr.layer_statistics import LayerStatistics, Moments, layer_values
 from captum_mi.attr.methods import EARLY
 from captum_mi.maps import special_tokens
 from captum_mi.models import tokenize
@@ -23,7 +23,7 @@ from captum_mi.models.towers import hidden_state
 from captum_mi.models.towers import hidden_states as checked_hidden_states
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from captum_mi._protocols import Processor, Tokenizer
     from captum_mi.datasets import Pair
@@ -36,9 +36,9 @@ ANYWHERE = -1  # the place of a key
 
 @dataclass(frozen=True)
 class TokenStatistics:
-    """Statistics of a text tower's hidden state, by what stands where.
+    """Statistics of a text tower's hidden state, by what stands where: a word, or a special token.
 
-    Words have their own at every place; a special token has one, wherever it stands.
+    Each has its own at every place, and one more wherever it stands.
 
     Attributes:
         keys: (K, 2) place and token id of each row below; -1 stands for any place, and for words.
@@ -64,26 +64,21 @@ class TokenStatistics:
         Raises:
             ValueError: if there are fewer than two texts, or no token occurs twice.
         """
-        groups: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+        moments: dict[tuple[int, int], Moments] = defaultdict(Moments)
         count = 0
         for tokens, values in latents:
             count += 1
             for place, (token, value) in enumerate(zip(tokens, values, strict=True)):
-                groups[ANYWHERE, token].append(value)
-                if token == WORD:
-                    groups[place, WORD].append(value)
-        stacks = {key: torch.stack(group) for key, group in groups.items() if len(group) > 1}
-        if count < 2 or not stacks:
+                moments[place, token].add(value[None])
+                moments[ANYWHERE, token].add(value[None])
+        fitted = {key: one.statistics() for key, one in moments.items() if one.count > 1}
+        if count < 2 or not fitted:
             raise ValueError(f"`latents` must be those of two texts or more, got {count}")
-
-        def rows(moment: Callable[[Tensor], Tensor]) -> Tensor:
-            return torch.stack([moment(stack) for stack in stacks.values()]).float()
-
         return cls(
-            keys=torch.tensor(list(stacks)),
-            mean=rows(lambda stack: stack.mean(0)),
-            std=rows(lambda stack: stack.std(0)),
-            active=rows(lambda stack: (stack != 0).double().mean(0)),
+            keys=torch.tensor(list(fitted)),
+            mean=torch.stack([one.mean for one in fitted.values()]),
+            std=torch.stack([one.std for one in fitted.values()]),
+            active=torch.stack([one.active for one in fitted.values()]),
             count=count,
         )
 
@@ -91,8 +86,8 @@ class TokenStatistics:
         """Returns the statistics of a text's tokens, (T, D).
 
         Args:
-            tokens: the ids of the text's special tokens, -1 for each word. A word at a place where
-                the fitted texts had none gets the statistics of words anywhere.
+            tokens: the ids of the text's special tokens, -1 for each word. One at a place where
+                fewer than two of the fitted texts had it gets its statistics anywhere.
 
         Raises:
             ValueError: if a special token was in none of the fitted texts.
