@@ -89,3 +89,16 @@ def build(family, layers=5):
             elif "bias" in name:
                 parameter.copy_(torch.randn_like(parameter) * 0.1)
     return model.eval(), processor(vocabulary)
+
+
+def text_encoder(tokenizer):
+    """A small random BERT for a tokenizer."""
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=40,
+    )
+    return transformers.BertModel(config).eval()

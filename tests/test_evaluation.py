@@ -603,7 +603,6 @@ def test_published_tables():
     assert list(tables) == ["source", *lines, "table8"]
     for name, expected in lines.items():
         values = tables[name]["values"]
-        assert tables[name]["complete"]
         assert list(values) == ["Conceptual Captions", "ImageNet", "Flickr8k"]
         columns = [*SCORES, "fps"] if name == "table2" else list(SCORES)
         for found in values.values():
@@ -696,6 +695,12 @@ def test_options_of_a_table_go_to_the_methods_that_take_them():
     assert options == [{"n_steps": 4}, {"n_masks": 20}, {}, {"n_steps": 4}]
     with pytest.raises(TypeError, match=r"no method of nib, .* takes an argument 'n_stepz'"):
         table_rows(["nib"], (3, 1), n_stepz=4)
+
+
+def test_a_row_that_starts_at_statistics_needs_them():
+    for name in ("nib-mean", "m2ib-prior"):
+        with pytest.raises(ValueError, match=f"`fitted` must give the statistics that {name} st"):
+            table_rows([name])
 
 
 def test_an_option_that_a_rows_method_does_not_take_is_refused(embedded):

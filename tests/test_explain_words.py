@@ -6,9 +6,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, build
+from families import FAMILIES, build, text_encoder
 from PIL import Image
-from transformers import BertConfig, BertModel
 
 from captum_mi.attr import METHODS
 from captum_mi.cli import main
@@ -31,15 +30,7 @@ def encoder():
     """A small random BERT and a tokenizer."""
     _, processor = build("clip")
     torch.manual_seed(1)
-    config = BertConfig(
-        vocab_size=len(processor.tokenizer),
-        hidden_size=16,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=40,
-    )
-    return BertModel(config).eval(), processor.tokenizer
+    return text_encoder(processor.tokenizer), processor.tokenizer
 
 
 @pytest.fixture(scope="module")

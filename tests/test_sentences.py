@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
+from families import text_encoder
 from torch.nn.functional import cosine_similarity
-from transformers import BertConfig, BertModel, GPT2Config, GPT2Model
+from transformers import GPT2Config, GPT2Model
 
 from captum_mi import NarrowingIB
 from captum_mi.attr import METHODS
@@ -17,15 +18,7 @@ TEXTS = ["a red circle", "a blue square and a green heart", "a heart"]
 @pytest.fixture
 def encoder(embedded):
     _, processor = embedded
-    config = BertConfig(
-        vocab_size=len(processor.tokenizer),
-        hidden_size=16,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=40,
-    )
-    return BertModel(config).eval(), processor.tokenizer
+    return text_encoder(processor.tokenizer), processor.tokenizer
 
 
 def by_hand(model, tokenizer, text, pooling):

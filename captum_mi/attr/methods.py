@@ -14,12 +14,8 @@ if TYPE_CHECKING:  # the command line's help shows this table: PyTorch and Captu
     from captum.attr import Attribution, LayerAttribution
     from torch import Tensor, nn
 
-Start = Literal["zero", "blank", "fitted"]
-"""Where a path starts, or where a bottleneck's noise lies: the zero latent or N(0, 1), the latent
-of an input that says nothing, or the layer's statistics over a data set."""
-
 STARTS = {"baselines", "layer_baselines", "prior"}
-"""Options that say so."""
+"""Options that say where a path starts, or where a bottleneck's noise lies."""
 
 EARLY = (1, 0)
 """Hidden states, of the image and of the text, that are explained from an informed start: behind
@@ -63,8 +59,9 @@ class Method:
             negative; None, relevance without a unit.
         least_steps: the smallest ``n_steps`` that it can do with; None if it has no steps.
         input_class: where the class is that explains the inputs themselves; None if there is none.
-        start: where its path starts, or its noise lies, on an image-text model; None for a method
-            that leaves no choice.
+        start: where its path starts, or its noise lies, on an image-text model: "zero", the zero
+            latent or N(0, 1); "blank", the latent of an input that says nothing; "fitted", the
+            layer's statistics over a data set; None for a method that leaves no choice.
         hidden_states: those of the image and of the text that it explains by default, if any are
             its place; None: three blocks before the end of each tower.
 
@@ -80,7 +77,7 @@ class Method:
     unit: Literal["cosine", "nats"] | None
     least_steps: int | None = None
     input_class: str | None = None
-    start: Start | None = None
+    start: Literal["zero", "blank", "fitted"] | None = None
     hidden_states: tuple[int, int] | None = None
 
     @property

@@ -26,8 +26,8 @@ from captum_mi.attr._captum import (
 from captum_mi.attr._scores import scores_and_gradients, target_scores
 from captum_mi.attr.layer_statistics import LayerStatistics
 
-Start: TypeAlias = Tensor | float | LayerStatistics
-LayerBaselines: TypeAlias = Start | tuple[Start, ...]
+LayerBaseline: TypeAlias = Tensor | float | LayerStatistics
+LayerBaselines: TypeAlias = LayerBaseline | tuple[LayerBaseline, ...]
 
 
 class NarrowingIB(LayerMethod, GradientAttribution):
@@ -56,8 +56,8 @@ class NarrowingIB(LayerMethod, GradientAttribution):
     the zero latent, so that no practical ``n_steps`` reaches F(z) - F(0), and steps ever nearer to
     it keep adding to the map; ``return_convergence_delta`` tells how much is missing. There start
     from an input that says nothing, by ``baselines`` (``models.blank_pixels``,
-    ``models.blank_ids``), or from the layer's mean, by ``layer_baselines``: with them the sum is
-    F(z) - F(start), up to a percent or so at 10 steps.
+    ``models.blank_ids``), or from the layer's mean, by ``layer_baselines``; their path is
+    smooth, and the sum is F(z) - F(start) up to the error of the quadrature.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))

@@ -29,10 +29,10 @@ DESCRIPTION = (
     " by how much the sums of the image's and of the text's map miss what the similarity gains"
     " along the path (gap, median); on scenes also whether the map points at the object that the"
     " text names. Paths of nib start at a blank input, of nib-zero at the zero latent (the"
-    " published method), of nib-mean at the mean of 256 pairs, which m2ib-prior takes its noise"
-    " from. Writes"
-    " table.csv, table.json, examples.png and the records of all pairs to --out; with --sweep"
-    " SETTING SETTING.csv, SETTING.json and SETTING.png."
+    " published method), of nib-mean at the mean of 256 pairs, evenly spread over the data (without"
+    " --data, of other scenes), which m2ib-prior takes its noise from. Writes table.csv,"
+    " table.json, examples.png and the records of all pairs to --out; with --sweep SETTING"
+    " SETTING.csv, SETTING.json and SETTING.png."
 )
 EXAMPLES = """\
 examples:
@@ -152,32 +152,33 @@ def run(options: argparse.Namespace) -> None:
                 " as `--methods`"
             ) from error
 
-    setting, values = None, []
-    if options.sweep:
-        setting, *given = options.sweep
-        values = [_number(value) for value in given]
-        rows, values = sweep_rows(
-            setting, values, options.methods or [], model, states, fitted, **arguments
-        )
-    else:
-        rows = table_rows(options.methods or [*METHODS, *CONTROLS], states, fitted, **arguments)
-    settings = {
-        "data": source,
-        "samples": len(pairs),
-        "model": options.model or "embedded",
-        "rows": [row.name for row in rows],
-        "hidden_states": list(states),
-        "steps": options.steps,
-        "masks": options.masks,
-        "compat": options.compat,
-        "examples": options.examples,
-        "version": version("captum_mi"),
-    }
     text_confidence = published_text_confidence if options.compat == "nib" else None
     processes = Processes()
     try:
+        model.to(processes.device)  # before statistics are fitted
+        setting, values = None, []
+        if options.sweep:
+            setting, *given = options.sweep
+            values = [_number(value) for value in given]
+            rows, values = sweep_rows(
+                setting, values, options.methods or [], model, states, fitted, **arguments
+            )
+        else:
+            rows = table_rows(options.methods or [*METHODS, *CONTROLS], states, fitted, **arguments)
+        settings = {
+            "data": source,
+            "samples": len(pairs),
+            "model": options.model or "embedded",
+            "rows": [row.name for row in rows],
+            "hidden_states": list(states),
+            "steps": options.steps,
+            "masks": options.masks,
+            "compat": options.compat,
+            "examples": options.examples,
+            "version": version("captum_mi"),
+        }
         records = evaluate(
-            Evaluation(model.to(processes.device), processor, text_confidence=text_confidence),
+            Evaluation(model, processor, text_confidence=text_confidence),
             pairs,
             rows,
             options.out,

@@ -52,14 +52,18 @@ class MethodRow:
             options: arguments of the methods of the table.
 
         Raises:
-            ValueError: if the method cannot do with so few steps.
+            ValueError: if the method cannot do with so few steps, or starts at statistics and none
+                are given.
         """
         known = METHODS[method]
         taken = known.taken(**options)
         if "n_steps" in taken:
             known.check_steps(taken["n_steps"], caller=name)
-        start = fitted(hidden_states) if fitted and known.start == "fitted" else None
-        return cls(name, method, hidden_states, start, taken)
+        if known.start != "fitted":
+            return cls(name, method, hidden_states, None, taken)
+        if fitted is None:
+            raise ValueError(f"`fitted` must give the statistics that {name} starts at, got None")
+        return cls(name, method, hidden_states, fitted(hidden_states), taken)
 
     def image_map(self, sample: Sample) -> Scored:
         """Returns the map of the image."""

@@ -24,9 +24,9 @@ def published() -> dict[str, Any]:
     """Returns the paper's Tables 2 to 8.
 
     Returns:
-        "table2" to "table8", each with "what" it holds, whether it is "complete", and its "values":
-        by data set (but in Table 8), then by method, by its name in ``METHODS``, or by the value of
-        the setting, as text: {"image_drop", "image_increase", "text_drop", "text_increase"}.
+        "table2" to "table8", each with "what" it holds and its "values": by data set (but in Table
+        8), then by method, by its name in ``METHODS``, or by the value of the setting, as text:
+        {"image_drop", "image_increase", "text_drop", "text_increase"}.
 
     Source: Zhu et al., ICLR 2025.
 
