@@ -1,6 +1,9 @@
 """Data whose truth is known, and pairs of images and texts."""
 
 from captum_mi.datasets.captions import captioned_images
+from captum_mi.datasets.colored_places import ColoredPlaces
+from captum_mi.datasets.gaussian_places import GaussianPlaces
+from captum_mi.datasets.known_local import KnownPlaces
 from captum_mi.datasets.known_mi import (
     CorrelatedNormals,
     CorrelatedStudent,
@@ -21,14 +24,17 @@ from captum_mi.datasets.scenes import Scene, Scenes, single_object_texts
 
 __all__ = [
     "AntiPCA",
+    "ColoredPlaces",
     "CorrelatedBumps",
     "CorrelatedNormals",
     "CorrelatedStudent",
     "CorrelatedUniforms",
     "DiscreteLabels",
     "GaussianBumps",
+    "GaussianPlaces",
     "KnownImages",
     "KnownInformation",
+    "KnownPlaces",
     "Pair",
     "Rectangles",
     "Scene",
