@@ -47,8 +47,9 @@ def minimize(
 
     The module trains in training mode and is validated in evaluation mode. At the end, also after
     an error or an interruption, it has the state of the least validation error so far, and each of
-    its modules the mode that it had before. Without ``validate`` the last state stays. Whatever
-    else belongs to a step, such as clipping gradients, goes into the optimizer's own hooks,
+    its modules the mode that it had before. Without ``validate`` the last state stays. Only the
+    optimizer's parameters get gradients, a frozen model behind the loss gets none. Whatever else
+    belongs to a step, such as clipping gradients, goes into the optimizer's own hooks,
     ``register_step_pre_hook`` and ``register_step_post_hook``.
 
     Args:
@@ -81,6 +82,7 @@ def minimize(
         (3.0, 200)
     """
     modes = [(part, part.training) for part in module.modules()]
+    trained = [each for group in optimizer.param_groups for each in group["params"]]
     history: list[Progress] = []
     losses: list[Tensor] = []
     least, best, since = math.inf, None, 0
@@ -91,7 +93,7 @@ def minimize(
                 with torch.enable_grad():
                     value = loss(step)
                     optimizer.zero_grad()
-                    torch.autograd.backward(value)
+                    torch.autograd.backward(value, inputs=trained)
                 optimizer.step()
                 if schedule is not None:
                     schedule.step()

@@ -290,10 +290,15 @@ def _refuse_data_parallel(module: nn.DataParallel[nn.Module]) -> None:
         )
 
 
+def is_random(module: nn.Module) -> bool:
+    """Returns whether a module is in a training mode that makes the model's output random."""
+    random = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+    return module.training and (random or isinstance(module, nn.modules.batchnorm._BatchNorm))
+
+
 def warn_if_training(module: nn.Module, forward_func: Callable[..., Any]) -> bool:
     """Warns of a module whose training mode makes the model's output random, and tells of it."""
-    random = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
-    found = module.training and (random or isinstance(module, nn.modules.batchnorm._BatchNorm))
+    found = is_random(module)
     if found:
         warnings.warn(
             f"{module_name(forward_func, module)} is in training mode, so the model does not repeat"
