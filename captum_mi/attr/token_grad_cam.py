@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from captum_mi._intervention.suffix import LayerSuffix
 from captum_mi.attr._base import Attributions, LayerMethod, check_finite, warn_if_degenerate
 from captum_mi.attr._captum import TargetType, unlogged_attribute
 from captum_mi.attr.channels import channel_axis
-from captum_mi.maps import patch_size, token_grid
+from captum_mi.attr.places import prefix_before_map
 
 
 class TokenGradCam(LayerMethod):
@@ -114,8 +113,6 @@ class TokenGradCam(LayerMethod):
                 Captum raises.
         """
         given = as_tuple(inputs)
-        image = given[0] if len(given) == 1 and isinstance(given[0], Tensor) else None
-        size = image.shape[-2:] if image is not None and image.ndim == 4 else None
         layers = iter(self.layers)
         options = {"materialize_grads": True} | (grad_kwargs or {})
 
@@ -130,7 +127,9 @@ class TokenGradCam(LayerMethod):
                     )
                 axis = channel_axis(part, layer, self.forward_func, given, channels_last)
                 tokens = part.ndim == 3 and axis == 2
-                prefix = self._prefix(part, size, prefix_tokens) if tokens else 0
+                prefix = prefix_tokens or 0
+                if tokens and prefix_tokens is None:
+                    prefix = prefix_before_map(part.shape[1], given, self.forward_func)
                 weighed = self._weighed(suffix, position, axis, prefix, target, options)
                 if attr_dim_summation:
                     weighed = weighed.sum(1, keepdim=True)
@@ -148,16 +147,6 @@ class TokenGradCam(LayerMethod):
         """Returns the maps of a layer if they are finite; warnings came before what is negative."""
         check_finite(found, layer_name)
         return tuple(found)
-
-    def _prefix(self, latent: Tensor, size: torch.Size | None, asked: int | None) -> int:
-        """Returns how many tokens lie before the map."""
-        if asked is not None or size is None:
-            return asked or 0
-        model = getattr(self.forward_func, "__self__", self.forward_func)
-        with suppress(ValueError):  # no patches, or they were merged: the sizes alone tell
-            if isinstance(model, nn.Module):
-                return token_grid(latent.shape[1], size, patch_size(model)).prefix
-        return token_grid(latent.shape[1], size).prefix
 
     def _weighed(
         self,
