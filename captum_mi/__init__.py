@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from captum_mi import attr, datasets, estimators, maps, metrics, models, visualization
-    from captum_mi.attr import MultimodalIB, NarrowingIB
+    from captum_mi.attr import InfoNCEDecomposition, MultimodalIB, NarrowingIB
 
     __version__: str
 
 __all__ = [
+    "InfoNCEDecomposition",
     "MultimodalIB",
     "NarrowingIB",
     "attr",
@@ -24,7 +25,7 @@ __all__ = [
     "visualization",
 ]
 
-_CLASSES = {"MultimodalIB": "captum_mi.attr", "NarrowingIB": "captum_mi.attr"}
+_CLASSES = dict.fromkeys(("InfoNCEDecomposition", "MultimodalIB", "NarrowingIB"), "captum_mi.attr")
 
 
 def __getattr__(name: str) -> object:

@@ -167,9 +167,7 @@ def test_weights_that_cannot_be_read_are_said(tmp_path, encoder):
 
 def test_a_decoder_pools_its_last_token(encoder):
     _, tokenizer = encoder
-    config = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=20, n_embd=16, n_layer=2, n_head=2
-    )
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=20, n_embd=16, n_layer=2, n_head=2)
     model = GPT2Model(config).eval()
     similarity = SentenceSimilarity(model, tokenizer, TEXTS, pooling="last")
     vectors = torch.stack([by_hand(model, tokenizer, text, "last") for text in TEXTS])

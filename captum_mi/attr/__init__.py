@@ -9,8 +9,10 @@ from captum_mi.attr.methods import METHODS
 
 if TYPE_CHECKING:
     from captum_mi.attr.attention_saliency import AttentionSaliency
+    from captum_mi.attr.decomposition import Decomposition, Information
     from captum_mi.attr.fast_ig import FastIG
     from captum_mi.attr.generic_attention import GenericAttention
+    from captum_mi.attr.infonce import InfoNCEDecomposition
     from captum_mi.attr.layer_statistics import LayerStatistics
     from captum_mi.attr.mfaba import MFABA
     from captum_mi.attr.multimodal_ib import MultimodalIB
@@ -23,8 +25,11 @@ __all__ = [
     "MFABA",
     "RISE",
     "AttentionSaliency",
+    "Decomposition",
     "FastIG",
     "GenericAttention",
+    "InfoNCEDecomposition",
+    "Information",
     "LayerRISE",
     "LayerStatistics",
     "MultimodalIB",
@@ -38,8 +43,11 @@ __getattr__ = load_from(
         "MFABA": "mfaba",
         "RISE": "rise",
         "AttentionSaliency": "attention_saliency",
+        "Decomposition": "decomposition",
         "FastIG": "fast_ig",
         "GenericAttention": "generic_attention",
+        "InfoNCEDecomposition": "infonce",
+        "Information": "decomposition",
         "LayerRISE": "rise",
         "LayerStatistics": "layer_statistics",
         "MultimodalIB": "multimodal_ib",

@@ -273,9 +273,7 @@ class _WithEntry(nn.Module):
         self._count = count
 
     def forward(self, *args: Any) -> Tensor:
-        scores: Tensor = self.forward_func(
-            *self.inputs(*args[: self._count]), *args[self._count :]
-        )
+        scores: Tensor = self.forward_func(*self.inputs(*args[: self._count]), *args[self._count :])
         return scores
 
 
