@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from captum_mi.datasets import ColoredPlaces, GaussianPlaces, KnownPlaces
+from captum_mi.estimators import KSG
 
 KINDS = ["redundant", "copy", "partial", "unread", "noise"]
 PLACES = [ColoredPlaces(300, seed=3), GaussianPlaces(300, seed=3)]
@@ -68,7 +69,6 @@ def test_counted_information_of_colors(kind):
         assert mutual_info_score(color, labels) == pytest.approx(
             places.decision[row, column], abs=0.01
         )
-    assert np.array_equal(places.redundant, places.total - places.decision)
     whole = {"redundant": 64, "copy": 64, "partial": 32, "unread": 8, "noise": 8}[kind]
     assert z.max() + 1 == whole
 
@@ -85,6 +85,17 @@ def test_the_default_layout_has_every_kind():
     ):
         assert (total, decision) == pytest.approx(truth[kind])
         assert redundant == total - decision
+
+
+def test_neighbors_count_the_same_nats():
+    """Nearest neighbors in ``local`` itself, which know nothing of eight colors."""
+    places = ColoredPlaces(3000, layout=(("label", "partial"), ("unread", "noise")))
+    images, _ = drawn(places)
+    z = categories(global_of(places, images))
+    local = places.encoder().local(images).detach()
+    for row, column in np.ndindex(places.kinds.shape):
+        found = KSG().estimate_discrete(local[:, :, row, column], z).value
+        assert found == pytest.approx(places.total[row, column], abs=0.05)
 
 
 def test_copies_share_log_8_together():
@@ -132,24 +143,26 @@ def test_z_holds_no_grain():
     assert torch.equal(global_of(PLACES[0], clean), global_of(PLACES[0], images))
 
 
-def test_which_places_change_z():
-    places = PLACES[0]
-    images, _ = drawn(places)
-    z = global_of(places, images)
-    for row, column in np.ndindex(places.kinds.shape):
-        changed = images.clone()
-        window = np.s_[:, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
-        changed[window] = 1 - images[window]
-        same = (global_of(places, changed) == z).all(1)
-        assert same.all() if places.total[row, column] == 0 else not same.any()
+def test_z_is_linear_in_the_colors_and_mixes_the_places():
+    """Least squares on one-hot colors: nothing is left, and every coordinate reads each place."""
+    images, _ = drawn(ColoredPlaces(1000, seed=3))
+    z = global_of(PLACES[0], images).double().numpy()
+    read = PLACES[0].total > 0
+    colors = np.eye(8)[colors_of(images)[:, read]].reshape(1000, -1)
+    weights, *_ = np.linalg.lstsq(colors, z, rcond=1e-8)
+    assert z.shape[1] == 8 * 4 + 4 * 2
+    assert abs(colors @ weights - z).max() < 1e-5
+    assert np.ptp(weights.reshape(read.sum(), 8, -1), axis=1).min() > 0.01
 
 
-def test_no_coordinate_of_z_is_a_color_by_itself():
-    z = global_of(PLACES[0], drawn(PLACES[0])[0])
-    weights = PLACES[0].encoder().pool.weight.detach()
-    assert z.shape == (300, 8 * 4 + 4 * 2)
-    for row in weights.reshape(40, 8, 16):
-        assert (row.abs().amax(0) > 0.005).sum() == (PLACES[0].total > 0).sum()
+def test_local_is_the_color_in_signs():
+    images, _ = drawn(PLACES[0])
+    local = PLACES[0].encoder().local(images).detach().numpy()
+    colored = PLACES[0].kinds != "noise"
+    signs = np.where(colors_of(images)[:, None] >> np.arange(3)[:, None, None] & 1, 1, -1)
+    assert local[:, :, colored] == pytest.approx(signs[:, :, colored], abs=0.15)
+    assert abs(local[:, :, ~colored]).max() < 1.2
+    assert local[:, :, ~colored].std() == pytest.approx(1 / math.sqrt(12) / 8 / 0.3, abs=0.02)
 
 
 @pytest.mark.parametrize("places", PLACES, ids=repr)
@@ -182,13 +195,19 @@ def test_only_the_label_place_decides(split):
     assert abs(right - 1 / 8) < 4 * math.sqrt(1 / 8 * 7 / 8 / 300)
 
 
-def test_noise_is_read_as_any_color(split):
-    _, noise, _, rest = split
-    codes = rest[:2](noise)
-    assert codes.unique().tolist() == [0, 1]
-    assert codes.sum(1).eq(1).all()
-    shares = codes.mean(0).reshape(8, 16)[:, torch.from_numpy(PLACES[0].total.ravel() > 0)]
-    assert (shares - 1 / 8).abs().max() < 0.08
+MOVED = {"label": 7 / 8, "redundant": 7 / 8, "copy": 7 / 8, "partial": 3 / 4}
+
+
+def test_noise_at_a_place_moves_z_where_it_is_read(split):
+    """It stands for another color, or another half color, as often as chance has it."""
+    local, noise, _, rest = split
+    z = rest[:-1](local)
+    for row, column in np.ndindex(PLACES[0].kinds.shape):
+        masked = local.clone()
+        masked[:, :, row, column] = noise[:, :, row, column]
+        moved = ((rest[:-1](masked) - z).abs().amax(1) > 1e-3).double().mean()
+        share = MOVED.get(str(PLACES[0].kinds[row, column]), 0)
+        assert moved == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 300))
 
 
 def test_the_gradient_of_a_mask_reaches_the_label_place_alone(split):
@@ -248,6 +267,15 @@ def test_covariance_of_gaussian_places():
     assert counted == pytest.approx(GAUSSIAN.total, abs=4 / math.sqrt(COUNT))
     encoder = GAUSSIAN.encoder()
     assert encoder.local(images).detach().numpy().reshape(COUNT, 6) == pytest.approx(x, abs=1e-5)
+
+
+def test_neighbors_count_the_same_nats_of_gaussian_places():
+    images, _ = drawn(GAUSSIAN)
+    z = global_of(GAUSSIAN, images)
+    local = GAUSSIAN.encoder().local(images).detach()
+    for row, column in np.ndindex(GAUSSIAN.total.shape):
+        found = KSG(jitter=1e-5).estimate(local[:, :, row, column], z)
+        assert found.value == pytest.approx(GAUSSIAN.total[row, column], abs=4 * found.std_error)
 
 
 def test_masked_gaussian_places_move_z():

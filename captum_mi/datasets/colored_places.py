@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor, nn
 
-from captum_mi._checks import check_choice, check_positive
+from captum_mi._checks import check_choice
 from captum_mi.datasets.known_local import (
     SHARPNESS,
     SIDE,
@@ -92,9 +92,7 @@ class ColoredPlaces(KnownPlaces):
                [0.   , 0.   ]])
     """
 
-    length: int
     _: KW_ONLY
-    seed: int = 0
     layout: tuple[tuple[str, ...], ...] = (
         ("noise", "copy", "unread", "partial"),
         ("redundant", "noise", "noise", "unread"),
@@ -104,7 +102,7 @@ class ColoredPlaces(KnownPlaces):
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
-        check_positive("length", self.length)
+        super().__post_init__()
         check_rows("layout", self.layout)
         for kind in self.kinds.flat:
             check_choice("layout", str(kind), KINDS)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captum_mi._checks import check_positive, check_positive_number
+from captum_mi._checks import check_positive_number
 from captum_mi.datasets.known_local import (
     SHARPNESS,
     SIDE,
@@ -59,9 +59,7 @@ class GaussianPlaces(KnownPlaces):
         1
     """
 
-    length: int
     _: KW_ONLY
-    seed: int = 0
     strengths: tuple[tuple[float, ...], ...] = (
         (0.0, 0.3, 1.0, 3.0),
         (0.3, 0.0, 3.0, 0.0),
@@ -73,7 +71,7 @@ class GaussianPlaces(KnownPlaces):
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
-        check_positive("length", self.length)
+        super().__post_init__()
         check_rows("strengths", self.strengths)
         if not np.isfinite(self.strengths).all() or not np.any(self.strengths):
             raise ValueError(f"`strengths` must be finite and not all 0, got {self.strengths}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from captum_mi._checks import check_positive
 from captum_mi.datasets.known_mi import Floats
 
 SIDE = 8
@@ -19,6 +20,7 @@ SHARPNESS = 6.0
 """Slope of the logits: a label that is read has a probability of 0.98 or more."""
 
 
+@dataclass(frozen=True)
 class KnownPlaces(Dataset[tuple[Tensor, int]], ABC):
     """Labeled images of h x w places, with an encoder that shares known information with each.
 
@@ -26,14 +28,21 @@ class KnownPlaces(Dataset[tuple[Tensor, int]], ABC):
     training and gives every image its label. Its layers can be hooked by name: ``local``, one
     value per place; ``pool``, the global representation Z; ``head``, the logits.
 
-    Attributes:
+    Args:
         length: number of images.
         seed: seed of the whole set.
+
+    Raises:
+        ValueError: if ``length`` is below 1.
     """
 
-    if TYPE_CHECKING:  # fields of the frozen dataclasses below
-        length: int
-        seed: int
+    length: int
+    _: KW_ONLY
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the arguments."""
+        check_positive("length", self.length)
 
     @property
     @abstractmethod
