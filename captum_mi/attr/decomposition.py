@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from captum_mi.estimators.base import Estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
 
@@ -49,52 +45,56 @@ class Decomposition:
 
 @dataclass(frozen=True)
 class Information:
-    """Means over images: lower bounds of mutual information, in nats.
+    """What places share with the representation, over images: bounds from below, in nats.
 
     Attributes:
-        total: the mean over the places of I(Z; X_k), with its standard error over images.
-        decision: the same of I(Z; X'_k).
-        redundant: their difference, paired image by image.
-        mask: the mean of the mask, in [0, 1].
-        cap: the largest value that can be measured, nats.
-        places: the means at each place, as maps of one row.
+        maps: pointwise, of all images.
+        prefix: how many tokens of token layers are no places.
+
+    Example:
+        >>> maps = torch.tensor([[1.0, 3.0], [2.0, 4.0]]).reshape(2, 1, 1, 2)
+        >>> found = Information(Decomposition(maps, decision=maps / 2, mask=0 * maps, cap=6.9))
+        >>> found.total.value, found.places.total.flatten().tolist()
+        (2.5, [1.5, 3.5])
     """
 
-    total: Estimate
-    decision: Estimate
-    redundant: Estimate
-    mask: float
-    cap: float
-    places: Decomposition
+    maps: Decomposition
+    prefix: int = 0
 
-    @classmethod
-    def of(cls, parts: Sequence[Decomposition], prefix: int = 0) -> Information:
-        """Returns the means over the images of several batches; tokens of the prefix are no places.
+    @property
+    def total(self) -> Estimate:
+        """The mean over the places of I(Z; X_k), with its standard error over images."""
+        return Estimate.of(self._of_images(self.maps.total))
 
-        Raises:
-            ValueError: if there are fewer than two images.
-        """
-        n_images = sum(len(part.total) for part in parts)
-        if n_images < 2:
-            raise ValueError(f"`loader` must give at least two images, got {n_images}")
-        total, decision, mask = (
-            torch.cat([getattr(part, name) for part in parts])
-            for name in ("total", "decision", "mask")
+    @property
+    def decision(self) -> Estimate:
+        """The same of I(Z; X'_k), of what passes the mask."""
+        return Estimate.of(self._of_images(self.maps.decision))
+
+    @property
+    def redundant(self) -> Estimate:
+        """Their difference, paired image by image."""
+        return Estimate.of(self._of_images(self.maps.redundant))
+
+    @property
+    def mask(self) -> float:
+        """The mean of the mask over images and places, in [0, 1]."""
+        return float(self._of_images(self.maps.mask).mean())
+
+    @property
+    def cap(self) -> float:
+        """The largest value that can be measured, nats."""
+        return self.maps.cap
+
+    @property
+    def places(self) -> Decomposition:
+        """The means at each place, maps of one row."""
+        return Decomposition(
+            total=self.maps.total.mean(0, keepdim=True),
+            decision=self.maps.decision.mean(0, keepdim=True),
+            mask=self.maps.mask.mean(0, keepdim=True),
+            cap=self.cap,
         )
 
-        def of_images(maps: Tensor) -> Tensor:
-            return maps.flatten(1)[:, prefix:].mean(1)
-
-        return cls(
-            total=Estimate.of(of_images(total)),
-            decision=Estimate.of(of_images(decision)),
-            redundant=Estimate.of(of_images(total - decision)),
-            mask=float(of_images(mask).mean()),
-            cap=parts[0].cap,
-            places=Decomposition(
-                total=total.mean(0, keepdim=True),
-                decision=decision.mean(0, keepdim=True),
-                mask=mask.mean(0, keepdim=True),
-                cap=parts[0].cap,
-            ),
-        )
+    def _of_images(self, maps: Tensor) -> Tensor:
+        return maps.flatten(1)[:, self.prefix :].mean(1)

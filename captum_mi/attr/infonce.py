@@ -277,7 +277,13 @@ class InfoNCEDecomposition(LayerAttribution):
             latent, z = self._layers.values(inputs)
             shape = (NOISES, len(inputs), places.count, places.channels)
             parts.append(self._decomposed(latent, z, torch.randn(shape, generator=generator)))
-        return Information.of(parts, places.prefix)
+        if sum(len(part.total) for part in parts) < 2:
+            raise ValueError("`loader` must give at least two images for a standard error")
+        total, decision, mask = (
+            torch.cat([getattr(part, name) for part in parts])
+            for name in ("total", "decision", "mask")
+        )
+        return Information(Decomposition(total, decision, mask, parts[0].cap), places.prefix)
 
     def save(self, path: str | Path) -> None:
         """Writes what was fitted, with the layers' names, as safetensors; not the model.
