@@ -10,6 +10,7 @@ from captum_mi.attr import METHODS
 from captum_mi.benchmarks import (
     absence,
     jump,
+    known_places,
     mi_speed,
     mutual_information,
     photographs,
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "sentences": sentences,
     "photographs": photographs,
     "jump": jump,
+    "known-places": known_places,
 }
 """Those whose files hold their arguments and their printing too."""
 
