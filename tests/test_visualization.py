@@ -345,10 +345,18 @@ def test_a_gallery_is_signed_unless_told():
         visualization.gallery([BLACK], [[None]], columns=["a"], rows=["a"], units=["meters"])
 
 
-def test_texts_break_between_words():
+def test_texts_break_between_words_and_only_in_those_wider_than_a_line():
     wide = width_of("red heart", 10)
     assert broken("a red heart\n\nb", wide, 10) == ["a red", "heart", "", "b"]
-    assert broken("incomprehensibility", 0.1, 10) == ["incomprehensibility"]
+    assert broken("ab", 0.01, 10) == ["a", "b"]
+    name = "a Black_footed_Albatross_of_Hawaii!"
+    assert broken(name, width_of("Black_footed_", 10), 10) == [
+        "a",
+        "Black_footed_",
+        "Albatross_of_",
+        "Hawaii!",
+    ]
+    assert broken("mmmmm m", width_of("mm", 10), 10) == ["mm", "mm", "m", "m"]
     assert width_of("red", 20) == pytest.approx(2 * width_of("red", 10), rel=0.02)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
@@ -94,11 +97,11 @@ def width_of(text: str, size: float, weight: str = "normal") -> float:
 
 
 def broken(text: str, width: float, size: float, weight: str = "normal") -> list[str]:
-    """Breaks a text into lines of at most a width in inches, between its words."""
+    """Breaks a text into lines of at most a width in inches, between its words if it can."""
     lines = []
     for paragraph in text.splitlines():
         line = ""
-        for word in paragraph.split():
+        for word in _pieces(paragraph.split(), width, size, weight):
             longer = f"{line} {word}".strip()
             if line and width_of(longer, size, weight) > width:
                 lines.append(line)
@@ -106,6 +109,20 @@ def broken(text: str, width: float, size: float, weight: str = "normal") -> list
             line = longer
         lines.append(line)
     return lines
+
+
+def _pieces(words: Sequence[str], width: float, size: float, weight: str) -> Iterator[str]:
+    """Yields words, cut where a line of their own is too narrow: behind a sign if there is one."""
+    for word in words:
+        rest = word
+        while len(rest) > 1 and width_of(rest, size, weight) > width:
+            ends = range(1, len(rest))
+            fits = bisect_right(ends, width, key=lambda end: width_of(rest[:end], size, weight))
+            signs = (end for end in range(fits, 0, -1) if not rest[end - 1].isalnum())
+            end = next(signs, max(fits, 1))
+            yield rest[:end]
+            rest = rest[end:]
+        yield rest
 
 
 def size_of(image: ArrayLike, width: float, height: float) -> tuple[float, float]:
