@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -60,27 +60,56 @@ def gallery(
     """
     units = units or ["cosine"] * len(columns)
     notes = notes or [[""] * len(columns)] * len(rows)
-    cells = len(columns) + 1
-    across = ceil(cells / ceil(cells / MOST))
+    across = in_a_band(len(columns) + 1)
     page = Page(2 * MARGIN + max(across, LEAST) * (SIDE + SPACE))
     width = page.width - 2 * MARGIN
-    top = end = _place_legend(page, columns, units)
+    end = _place_legend(page, columns, units)
     for image, maps, row, under in zip(images, heats, rows, notes, strict=True):
         picture = image_of(image)
         end = page.write(row, MARGIN, end, width, FONT, weight="bold")
         size = size_of(picture, SIDE, SIDE)
         blended = [_blended(picture, *one) for one in zip(maps, units, strict=True)]
         shown = zip(["image", *columns], [picture, *blended], ["", *under], strict=True)
-        for i, (name, pixels, note) in enumerate(shown):
-            if i % across == 0:
-                top = end
-            left = MARGIN + i % across * (SIDE + SPACE)
-            below = page.write(name, left, top, SIDE) + 0.03
-            if pixels is not None:
-                page.show(pixels, left, below, *size)
-            end = max(end, page.write(note, left, below + size[1], SIDE) + SPACE)
+        cells = [Cell(name, pixels, size, note) for name, pixels, note in shown]
+        end = place_cells(page, cells, end, across)
         end += GAP / 2
     return page.finished(page.write(caption, MARGIN, end, width) + MARGIN)
+
+
+class Cell(NamedTuple):
+    """A picture among others.
+
+    Attributes:
+        name: what stands above it.
+        pixels: what it shows; None leaves its place empty.
+        size: its width and height in inches, at most :data:`SIDE`.
+        note: what stands below it.
+    """
+
+    name: str
+    pixels: NDArray[np.float64] | None
+    size: tuple[float, float]
+    note: str = ""
+
+
+def in_a_band(count: int) -> int:
+    """Returns how many of so many pictures a band holds where the bands are as equal as can be."""
+    return ceil(count / ceil(count / MOST))
+
+
+def place_cells(page: Page, cells: Sequence[Cell], top: float, across: int) -> float:
+    """Places pictures side by side, in bands of at most ``across``; returns where they end."""
+    for first in range(0, len(cells), across):
+        band = cells[first : first + across]
+        placed = [(MARGIN + i * (SIDE + SPACE), cell) for i, cell in enumerate(band)]
+        below = max(page.write(cell.name, left, top, SIDE) for left, cell in placed) + 0.03
+        ends = []
+        for left, cell in placed:
+            if cell.pixels is not None:
+                page.show(cell.pixels, left, below, *cell.size)
+            ends.append(page.write(cell.note, left, below + cell.size[1], SIDE))
+        top = max(ends) + SPACE
+    return top
 
 
 def _blended(
