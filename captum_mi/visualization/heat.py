@@ -19,9 +19,9 @@ def heat_map(heat: Tensor | ArrayLike, *, unit: Unit = "cosine", title: str = ""
 
     Args:
         heat: (H, W), (1, H, W) or (1, 1, H, W).
-        unit: what the numbers are, see ``METHODS[name].unit``: those of a signed unit, "cosine" or
-            "score", are red for and blue against the target; others, "nats", "bits" or None, begin
-            at zero.
+        unit: what the numbers are, see ``METHODS[name].unit``: those of a signed unit, "cosine",
+            "score" or "pointwise nats", are red above and blue below zero, for and against the
+            target; others, "nats", "bits" or None, begin at zero.
         title: title of the picture.
 
     Returns:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
-Unit: TypeAlias = Literal["cosine", "score", "nats", "bits"] | None
-"""What numbers are: signed parts of a cosine, or of a classifier's score; nats or bits, which are
-never negative; None, relevance without a unit. ``METHODS[name].unit`` is one."""
+Unit: TypeAlias = Literal["cosine", "score", "pointwise nats", "nats", "bits"] | None
+"""What numbers are: signed parts of a cosine, or of a classifier's score; pointwise nats, signed
+too, whose mean is information; nats or bits, which are never negative; None, relevance without a
+unit. ``METHODS[name].unit`` is one."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ LOOKS: dict[Unit, Look] = {
         "against  ←  parts of the score  →  for",
         "evidence",
         "red raises the score, blue lowers it",
+    ),
+    "pointwise nats": Look(
+        True,
+        "pointwise nats",
+        "nats",
+        "red informs of the representation, blue misleads",
     ),
     "nats": Look(False, "nats", "nats", "the darker, the more nats are needed"),
     "bits": Look(False, "bits", "bits", "the darker, the more bits are needed"),
