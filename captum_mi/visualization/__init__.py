@@ -1,8 +1,19 @@
 """Pictures of attributions: each function returns a Figure and changes no data."""
 
 from captum_mi.visualization.columns import gallery
+from captum_mi.visualization.decomposition import decomposition, episode
 from captum_mi.visualization.heat import heat_map, overlay
 from captum_mi.visualization.panels import colored_tokens, explanation, sentences
 from captum_mi.visualization.scale import Unit
 
-__all__ = ["Unit", "colored_tokens", "explanation", "gallery", "heat_map", "overlay", "sentences"]
+__all__ = [
+    "Unit",
+    "colored_tokens",
+    "decomposition",
+    "episode",
+    "explanation",
+    "gallery",
+    "heat_map",
+    "overlay",
+    "sentences",
+]
