@@ -88,8 +88,8 @@ def test_below_each_map_stands_the_mean_of_its_places():
     assert means == ["mean +0.25 nats", "mean +0.50 nats", "mean -0.25 nats"]
     assert texts.index("total") < texts.index("decision") < texts.index("redundant")
     assert "total = decision + redundant" in texts
-    spot = torch.zeros(1, 1, 3, 3)
-    spot[0, 0, 0, 0] = 9.0  # a corner weighs more once it is interpolated
+    spot = torch.zeros(1, 1, 192, 192)
+    spot[..., ::3, ::3] = 9.0  # what 64x64 pixels do not show
     means = written(visualization.decomposition([BLACK], spot, spot, 0 * spot))
     assert [text for text in means if text.startswith("mean")] == [
         "mean +1.0 nats",
@@ -135,6 +135,9 @@ def test_a_cam_has_its_own_scale_and_a_mask_that_of_shares():
     np.testing.assert_allclose(corners(drawn[1]), expected, atol=1e-6)
     np.testing.assert_allclose(corners(drawn[2]), over_black(TOTAL[0, 0], 4.0), atol=1e-6)
     np.testing.assert_allclose(corners(drawn[5]), over_black(mask[0, 0], 1.0, "Purples"))
+    twice = [torch.cat([part, part]) for part in PARTS]
+    weak = pictures(visualization.decomposition([BLACK] * 2, *twice, cam=torch.cat([cam, cam / 9])))
+    np.testing.assert_allclose(weak[6], drawn[1])
     texts = written(figure)
     assert "mean 0.25" in texts
     assert texts.index("Grad-CAM") < texts.index("total") < texts.index("mask")
