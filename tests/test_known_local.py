@@ -107,15 +107,25 @@ def test_copies_share_log_8_together():
     assert mutual_info_score(8 * first + second, z) == pytest.approx(math.log(8), abs=0.01)
 
 
+def test_a_partial_place_shares_its_color_modulo_4():
+    places = of_kind("partial")
+    images, _ = drawn(places)
+    z = categories(global_of(places, images))
+    rest = colors_of(images)[:, 0, 1] % 4
+    assert mutual_info_score(rest, z) == pytest.approx(math.log(4), abs=0.01)
+
+
 def test_colors_are_independent_but_for_copies():
-    places = PLACES[0]
-    colors = colors_of(drawn(ColoredPlaces(COUNT, layout=places.layout))[0]).reshape(COUNT, 16)
-    kinds = places.kinds.ravel()
-    for i, j in zip(*np.triu_indices(16, 1), strict=True):
-        if "noise" in (kinds[i], kinds[j]) or kinds[i] == kinds[j] == "copy":
-            continue
-        # 2n times it has a chi-squared distribution of 49 degrees: 8.4 deviations above the mean.
-        assert mutual_info_score(colors[:, i], colors[:, j]) < 132 / (2 * COUNT)
+    """Every pair of colors at every pair of places has its share of 1 in 64."""
+    places, count = PLACES[0], 2000
+    colors = colors_of(drawn(ColoredPlaces(count))[0])
+    kinds = places.kinds[places.kinds != "noise"]
+    shown = np.eye(8)[colors[:, places.kinds != "noise"]].reshape(count, -1)
+    shares = (shown.T @ shown / count).reshape(len(kinds), 8, len(kinds), 8)
+    for i, j in zip(*np.triu_indices(len(kinds), 1), strict=True):
+        expected = np.eye(8) / 8 if kinds[i] == kinds[j] == "copy" else 1 / 64
+        error = np.sqrt(expected * (1 - expected) / count)
+        assert (abs(shares[i, :, j] - expected) <= 5 * error).all()
 
 
 @pytest.mark.parametrize("places", PLACES, ids=repr)
