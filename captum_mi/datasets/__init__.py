@@ -1,7 +1,8 @@
-"""Data whose truth is known, and pairs of images and texts."""
+"""Data whose truth is known, pairs of images and texts, and few-shot episodes."""
 
 from captum_mi.datasets.captions import captioned_images
 from captum_mi.datasets.colored_places import ColoredPlaces
+from captum_mi.datasets.episodes import Episode, Episodes, SceneClasses
 from captum_mi.datasets.gaussian_places import GaussianPlaces
 from captum_mi.datasets.known_local import KnownPlaces
 from captum_mi.datasets.known_mi import (
@@ -30,6 +31,8 @@ __all__ = [
     "CorrelatedStudent",
     "CorrelatedUniforms",
     "DiscreteLabels",
+    "Episode",
+    "Episodes",
     "GaussianBumps",
     "GaussianPlaces",
     "KnownImages",
@@ -38,6 +41,7 @@ __all__ = [
     "Pair",
     "Rectangles",
     "Scene",
+    "SceneClasses",
     "Scenes",
     "captioned_images",
     "gaussian_information",
