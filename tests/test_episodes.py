@@ -1,4 +1,4 @@
-"""Episodes: seeded, disjoint, of the classes asked for; scenes as a labelled data set."""
+"""Episodes: seeded, disjoint, of the classes asked for; scenes as a labeled data set."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Few-shot episodes over a labelled data set, and scenes as a labelled data set."""
+"""Few-shot episodes over a labeled data set, and scenes as a labeled data set."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Episode:
-    """A small classification task: a few labelled images of each class, and images to classify.
+    """A small classification task: a few labeled images of each class, and images to classify.
 
     Attributes:
-        support: (ways * shots, C, H, W), the labelled images, way after way.
+        support: (ways * shots, C, H, W), the labeled images, way after way.
         support_labels: (ways * shots,), the way of each, in 0 .. ways - 1.
         query: (ways * queries, C, H, W), the images to classify, way after way.
         query_labels: (ways * queries,), the way of each.
@@ -39,7 +39,7 @@ class Episode:
 
 
 class Episodes(Dataset[Episode]):
-    """Episodes of N ways and K shots, drawn from a labelled data set.
+    """Episodes of N ways and K shots, drawn from a labeled data set.
 
     Episode ``i`` depends on ``seed`` and ``i`` alone, given a data set whose items do not change.
     Its classes differ, and no image is drawn twice.
@@ -47,7 +47,7 @@ class Episodes(Dataset[Episode]):
     Args:
         dataset: its items begin with an image (C, H, W), a tensor, and a label.
         ways: classes of an episode, N.
-        shots: labelled images of each, K.
+        shots: labeled images of each, K.
         queries: images of each to classify.
         length: number of episodes.
         labels: an integer for each item; None takes ``dataset.targets`` or ``dataset.labels``, and

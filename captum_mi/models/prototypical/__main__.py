@@ -56,7 +56,7 @@ def main() -> None:
             "--ways", type=int, default=ways, help=f"classes of an episode (default: {ways})"
         )
         command.add_argument(
-            "--shots", type=int, default=1, help="labelled images of each (default: 1)"
+            "--shots", type=int, default=1, help="labeled images of each (default: 1)"
         )
         command.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     options = parser.parse_args()

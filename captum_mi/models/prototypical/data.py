@@ -41,7 +41,7 @@ DISTORTION = RandomAffine(
 """Of the digits to train on, drawn from torch's global generator."""
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """Images with their classes.
 
     Attributes:
@@ -64,7 +64,7 @@ def training_episodes(
         data: one of ``DATA``.
         root: the folder that holds it; None for scenes.
         ways: classes of an episode.
-        shots: labelled images of each.
+        shots: labeled images of each.
         length: number of episodes to train on.
         seed: draws the images to validate with, and the episodes.
 
@@ -99,7 +99,7 @@ def held_out_episodes(
         data: one of ``DATA``.
         root: the folder that holds it; None for scenes.
         ways: classes of an episode.
-        shots: labelled images of each.
+        shots: labeled images of each.
         length: number of episodes.
 
     Raises:
@@ -109,7 +109,7 @@ def held_out_episodes(
     return Episodes(images, ways, shots, QUERIES, length=length, labels=labels, classes=held_out)
 
 
-def _read(data: str, root: Path | None, *, train: bool) -> Labelled:
+def _read(data: str, root: Path | None, *, train: bool) -> Labeled:
     """Returns the images to train on or those to test with; of a folder all."""
     if data == "scenes":
         length, seed = TRAINING_SCENES if train else HELD_OUT_SCENES
@@ -122,11 +122,11 @@ def _read(data: str, root: Path | None, *, train: bool) -> Labelled:
     return _with_every_fifth_held_out(ImageFolder(root, crop))
 
 
-def _with_every_fifth_held_out(images: Any) -> Labelled:  # noqa: ANN401
-    return Labelled(images, np.asarray(images.targets), range(0, len(images.classes), 5))
+def _with_every_fifth_held_out(images: Any) -> Labeled:  # noqa: ANN401
+    return Labeled(images, np.asarray(images.targets), range(0, len(images.classes), 5))
 
 
-def _digits(root: Path, *, train: bool) -> Labelled:
+def _digits(root: Path, *, train: bool) -> Labeled:
     """Returns digits, of which the odd ones are held out.
 
     Five digits alone teach too little of what tells others apart, so those to train on are also
@@ -145,4 +145,4 @@ def _digits(root: Path, *, train: bool) -> Labelled:
     digits = [np.asarray(part.targets) for part in parts]
     labels = np.concatenate([10 * quarters + digits[quarters] for quarters in turns])
     held_out = [10 * quarters + digit for quarters in turns for digit in range(1, 10, 2)]
-    return Labelled(ConcatDataset(parts), labels, held_out)
+    return Labeled(ConcatDataset(parts), labels, held_out)

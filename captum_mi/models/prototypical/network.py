@@ -95,7 +95,7 @@ class PrototypicalNetwork(nn.Module):
 
     Args:
         backbone: f, embeds images (B, C, H, W) as (B, D).
-        support: (N * K, C, H, W), the labelled images; embedded once, here.
+        support: (N * K, C, H, W), the labeled images; embedded once, here.
         support_labels: (N * K,), the way of each, in 0 .. N - 1; every way has one at least.
 
     Attributes:
