@@ -119,6 +119,12 @@ def test_wrong_backbones_are_refused(backbone, support):
         PrototypicalNetwork(backbone.train(), support, LABELS)
 
 
+def test_other_images_are_refused(backbone):
+    for shape in ((2, 1, 16, 16), (3, 16, 16)):
+        with pytest.raises(ValueError, match=r"`images` must be \(B, 3, H, W\), got a tensor of"):
+            backbone(torch.rand(shape))
+
+
 def test_saved_and_loaded(backbone, support, tmp_path):
     backbone.save(tmp_path / "conv4.safetensors")
     torch.manual_seed(1)
@@ -237,7 +243,7 @@ def test_command_trains_and_tells_the_accuracy(command, folder, tmp_path, monkey
     monkeypatch.setattr(data, "VALIDATION", 0.5)
     monkeypatch.setattr(data, "VALIDATION_EPISODES", 2)
     monkeypatch.setattr(data, "QUERIES", 1)
-    file, images = tmp_path / "conv4.safetensors", ("--data", "folder", "--root", folder)
+    file, images = tmp_path / "new" / "conv4.safetensors", ("--data", "folder", "--root", folder)
     asked = []
 
     def noted(*arguments, **options):
@@ -255,7 +261,14 @@ def test_command_trains_and_tells_the_accuracy(command, folder, tmp_path, monkey
     command("train", "--out", file, *images, "--ways", 3, "--steps", 2, "--seed", 1)
     again = Conv4.load(file).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
+    with pytest.raises(SystemExit):
+        command("train", "--out", tmp_path / "new", *images, "--ways", 3)
+    assert "Is a directory" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command("train", "--out", file, *images, "--steps", 0)
+    assert "`--steps` must be at least 1, got 0" in capsys.readouterr().err
     for option, message in (
+        (("--episodes", 0), "`--episodes` must be at least 1, got 0"),
         (("--ways", 4), "`ways` must be at most 3, the number of classes"),
         (("--ways", 3, "--shots", 12), "need 13 images of each class, but class 0 has 12"),
     ):

@@ -43,6 +43,8 @@ class Conv4(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns the embeddings, (B, width), of images (B, channels, H, W)."""
+        if images.ndim != 4 or images.shape[1] != self.channels:
+            raise ValueError(f"`images` must be (B, {self.channels}, H, W), got {brief(images)}")
         pooled: Tensor = self.avgpool(self.blocks(images))
         return pooled.flatten(1)
 
