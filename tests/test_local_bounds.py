@@ -1,4 +1,4 @@
-"""InfoNCE of a global representation and places: against loops, its caps and its ill-posed forms."""
+"""InfoNCE of a representation and places: against loops, its caps and its ill-posed forms."""
 
 import math
 
