@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the benchmark's arguments."""
     parser.add_argument("--images", type=int, default=20_000, help="to fit on (default: 20000)")
     parser.add_argument("--held-out", type=int, default=1000, help="others (default: 1000)")
-    parser.add_argument("--epochs", type=int, default=20, help="of each fit (default: 20)")
+    parser.add_argument("--epochs", type=int, default=12, help="of each fit (default: 12)")
     parser.add_argument("--seed", type=int, default=0, help="of the images (default: 0)")
     parser.add_argument(
         "--only", choices=("colored", "gaussian", "shuffled"), help="one table (default: all)"
