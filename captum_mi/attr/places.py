@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -88,9 +89,7 @@ class Places:
         if not self.prefix:
             return placed
         before = latent[:, : self.prefix].expand(len(values), -1, -1)
-        return pad(placed, (0, 0, self.prefix, 0)) + pad(
-            before.to(placed), (0, 0, 0, placed.shape[1])
-        )
+        return torch.cat([before.to(placed), placed], dim=1)
 
     def map(self, numbers: Tensor) -> Tensor:
         """Returns one number for each place, (B, K), as a map.
@@ -117,6 +116,9 @@ def prefix_before_map(
 
     Found where the only input is an image (B, C, H, W), from the model's patch size if it has one;
     0 elsewhere.
+
+    Raises:
+        ValueError: if the tokens are no patches of the image.
     """
     image = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Tensor) else None
     if image is None or image.ndim != 4:
