@@ -8,18 +8,24 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import (
-    DataLoader,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-    Subset,
-)
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset
 
 from captum_mi._checks import brief
 from captum_mi._training import split
 
 LABELS = ("labels", "label")
+OPTIONS = (
+    "num_workers",
+    "collate_fn",
+    "pin_memory",
+    "timeout",
+    "worker_init_fn",
+    "multiprocessing_context",
+    "prefetch_factor",
+    "persistent_workers",
+)
+"""What a DataLoader keeps when samples are held out of it."""
+
 REMEDY = "give `validation` a loader of its own"
 
 
@@ -51,10 +57,18 @@ class Batch(NamedTuple):
         if not isinstance(given, Tensor):
             raise TypeError(
                 "`loader` must give tensors (B, ...), pairs of inputs and labels, or mappings of"
-                f" one input and `labels`, got {brief(given)}; give it a collate function"
+                f" one input and `labels`, got {_described(given)}; give it a collate function"
             )
         moved = labels.to(device) if isinstance(labels, Tensor) else labels
         return cls(given.to(device), moved)
+
+
+def _described(given: object) -> str:
+    if isinstance(given, Mapping):
+        return f"a mapping with {', '.join(map(repr, given))}"
+    if isinstance(given, (tuple, list)):
+        return f"a {type(given).__name__} with {', '.join(type(each).__name__ for each in given)}"
+    return brief(given)
 
 
 def hold_out(
@@ -91,31 +105,32 @@ def hold_out(
 def _hold_out_samples(
     loader: DataLoader[Any], share: float, generator: torch.Generator
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    ordinary = isinstance(loader.sampler, (RandomSampler, SequentialSampler))
-    if isinstance(loader.dataset, IterableDataset) or loader.batch_size is None or not ordinary:
-        raise TypeError(
-            "`loader` must draw batches from a data set with indices, in order or at random, to"
-            f" hold samples out of it; {REMEDY}"
-        )
-    kept, held_out = split(len(loader.dataset), share, generator)  # type: ignore[arg-type]
-    options: dict[str, Any] = {
-        "num_workers": loader.num_workers,
-        "collate_fn": loader.collate_fn,
-        "pin_memory": loader.pin_memory,
-        "worker_init_fn": loader.worker_init_fn,
-    }
-    size = loader.batch_size
-    if len(held_out) < 2:
+    n_samples = _n_samples(loader)
+    kept, held_out = split(n_samples, share, generator)
+    if min(len(kept), len(held_out)) < 2:
         raise ValueError(
-            f"`loader` has {len(loader.dataset)} samples, of which {len(held_out)} would be held"  # type: ignore[arg-type]
-            " out, and it takes two; give more samples, or a larger share"
+            f"`loader` has {n_samples} samples, of which {len(held_out)} would be held out and"
+            f" {len(kept)} left, and it takes two of each; give more samples, or another share"
         )
-    train = DataLoader(
-        Subset(loader.dataset, kept.tolist()),
-        min(size, len(kept)),
-        shuffle=True,
-        drop_last=True,
-        generator=generator,
-        **options,
+    size = min(loader.batch_size or 1, len(kept))
+    if size > 1 and len(held_out) % size == 1:
+        held_out = held_out[:-1]  # it would be alone in a batch
+    options = {name: getattr(loader, name) for name in OPTIONS}
+    train, test = (Subset(loader.dataset, each.tolist()) for each in (kept, held_out))
+    return (
+        DataLoader(train, size, shuffle=True, drop_last=True, generator=generator, **options),
+        DataLoader(test, size, generator=generator, **options),
     )
-    return train, DataLoader(Subset(loader.dataset, held_out.tolist()), size, **options)
+
+
+def _n_samples(loader: DataLoader[Any]) -> int:
+    """Returns how many samples there are; raises TypeError if they cannot be drawn otherwise."""
+    sampler = loader.sampler
+    if isinstance(sampler, (RandomSampler, SequentialSampler)) and loader.batch_size:
+        n_samples = len(loader.dataset)  # type: ignore[arg-type]
+        if len(sampler) == n_samples:
+            return n_samples
+    raise TypeError(
+        "`loader` must draw batches from a data set with indices, all of it, in order or at random,"
+        f" to hold samples out of it; {REMEDY}"
+    )
