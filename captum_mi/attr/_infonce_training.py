@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,17 +23,13 @@ from captum_mi.attr.places import Places
 ENOUGH_IMAGES = 64
 """Of how many held-out images the negatives are drawn, or of four times as many as it takes."""
 
+MISNUMBERED = 1.0
+"""From how many nats below guessing on labels are taken to be numbered otherwise."""
+
 LogLikelihood = Callable[[Tensor, Any], Tensor]
 
 
-class Fitted(NamedTuple):
-    """What training gives."""
-
-    places: Places
-    networks: Networks
-    history: list[Progress]
-
-
+@torch.inference_mode(mode=False)
 def train(
     layers: TwoLayers,
     find_places: Callable[[Tensor, Tensor], Places],
@@ -47,7 +45,7 @@ def train(
     n_negatives: int,
     seed: int,
     device: torch.device,
-) -> Fitted:
+) -> tuple[Networks, list[Progress]]:
     """Fits statistics, trains mask and critics, and keeps negatives.
 
     ``layers`` is the frozen model, ``find_places`` takes the layer's value and the inputs,
@@ -55,24 +53,25 @@ def train(
     """
     generator = torch.Generator().manual_seed(seed)
     kept, held_out = hold_out(loader, validation, generator)
-    with layers.refusing_training():
-        places, latent, z, n_batches = _statistics(layers, find_places, kept, device)
+    places, latent, z, n_batches = _statistics(layers, find_places, kept, device)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         networks = build(places, len(z.mean)).to(device)
-    networks.set_statistics(places, latent, z)
+    networks.set_statistics(latent, z)
     noise = torch.Generator(device)
+
+    def task(output: Tensor, own: Tensor, batch: Batch) -> Tensor:
+        labels = own.argmax(1) if batch.labels is None and own.ndim == 2 else batch.labels
+        return _checked(log_likelihood(output, labels), len(batch.inputs))
 
     def objective(batch: Batch) -> Tensor:
         suffix, z = layers.split(batch.inputs)
-        x = places.values(suffix.latent[0]).float()
+        x, z = networks.read(suffix.latent[0], z)
         masks = networks.masks(x)
         draws = torch.randn(x.shape, generator=noise, device=x.device)
         masked = networks.masked(x, masks, draws)
         output = suffix(places.put(masked, networks.latent_mean))
-        labels = suffix.output.argmax(-1) if batch.labels is None else batch.labels
-        kept_task = _checked(log_likelihood(output, labels), len(x))
-        z = networks.standardized_z(z)
+        kept_task = task(output, suffix.output, batch)
         total = networks.total.in_batch(z, networks.standardized(x))
         decision = networks.decision.in_batch(z, networks.standardized(masked.detach()))
         return beta * masks.mean() - kept_task.mean() - total.mean() - decision.mean()
@@ -80,11 +79,19 @@ def train(
     def validate() -> float:
         noise.manual_seed(seed)
         errors, rows = 0.0, 0
-        for batch in _batches(held_out, device):
+        for batch in _batches(held_out, device, "validation"):
             errors += float(objective(batch)) * len(batch.inputs)
             rows += len(batch.inputs)
         return errors / rows
 
+    surplus = _check_held_out(layers, networks, task, _batches(held_out, device, "validation"))
+    if log_likelihood is log_softmax_likelihood and surplus < -MISNUMBERED:
+        warnings.warn(
+            f"the model's log-likelihood of the labels is {-surplus:.1f} nats below that of"
+            " guessing; `loader` must number them as the model does its outputs (a folder's classes"
+            " need not be the model's)",
+            stacklevel=4,
+        )
     noise.manual_seed(seed + 1)
     training = _endless(kept, device)
     steps = epochs * n_batches
@@ -101,8 +108,30 @@ def train(
         title="decomposition",
     )
     networks.requires_grad_(requires_grad=False).eval()
-    _keep_negatives(layers, places, networks, _batches(held_out, device), n_negatives, generator)
-    return Fitted(places, networks, history)
+    batches = _batches(held_out, device, "validation")
+    _keep_negatives(layers, networks, batches, n_negatives, generator)
+    return networks, history
+
+
+@torch.no_grad()
+def _check_held_out(
+    layers: TwoLayers,
+    networks: Networks,
+    task: Callable[[Tensor, Tensor, Batch], Tensor],
+    batches: Iterator[Batch],
+) -> float:
+    """Runs the model as it is, so that what fails on held-out batches fails before training.
+
+    Returns:
+        how many nats the model's log-likelihood lies above that of guessing.
+    """
+    found, guess = [], 0.0
+    for batch in batches:
+        suffix, z = layers.split(batch.inputs)
+        networks.read(suffix.latent[0], z)
+        found.append(task(suffix.output, suffix.output, batch))
+        guess = -math.log(suffix.output[0].numel())
+    return float(torch.cat(found).mean()) - guess
 
 
 def log_softmax_likelihood(output: Tensor, labels: object) -> Tensor:
@@ -116,6 +145,11 @@ def log_softmax_likelihood(output: Tensor, labels: object) -> Tensor:
         raise ValueError(
             f"`loader` must give one integer label for each of {len(output)} inputs, got"
             f" {brief(labels)}; or give `log_likelihood`, which reads what the loader gives"
+        )
+    if labels.is_floating_point() or labels.is_complex():
+        raise ValueError(
+            f"`loader` must give integer labels, got {labels.dtype}; or give `log_likelihood`,"
+            " which reads what the loader gives"
         )
     if not 0 <= int(labels.min()) <= int(labels.max()) < output.shape[1]:
         raise ValueError(
@@ -137,71 +171,66 @@ def _statistics(
     for batch in tqdm(_batches(loader, device), desc="statistics", leave=False, delay=2):
         latent, z = layers.values(batch.inputs)
         places = places or find_places(latent, batch.inputs)
-        check_shape(latent, places)
+        places.check(latent)
         local.add(latent.double())
         whole.add(z.double())
         n_batches += 1
-    if places is None:
-        raise ValueError("`loader` must give at least one batch to train on, got none")
+    assert places is not None  # of the batch that there is at least
     return places, local.statistics(), whole.statistics(), n_batches
 
 
-def check_shape(latent: Tensor, places: Places) -> None:
-    """Raises ValueError if a layer's value has not the shape that was fitted."""
-    if tuple(latent.shape[1:]) != places.shape:
-        raise ValueError(
-            f"`layer` has {tuple(latent.shape[1:])} for these inputs, but was fitted on"
-            f" {places.shape}; give inputs of that size, or fit again"
-        )
-
-
 def _checked(log_likelihood: Tensor, rows: int) -> Tensor:
-    if log_likelihood.shape != (rows,):
+    if not isinstance(log_likelihood, Tensor) or log_likelihood.shape != (rows,):
         raise ValueError(
-            f"`log_likelihood` must return one number for each of {rows} rows, got shape"
-            f" {tuple(log_likelihood.shape)}"
+            f"`log_likelihood` must return one number for each of {rows} rows, got"
+            f" {brief(log_likelihood)}"
+        )
+    if torch.is_grad_enabled() and not log_likelihood.requires_grad:
+        raise ValueError(
+            "`log_likelihood` must let gradients through to the model's output, got one without;"
+            " leave out detach(), item() and the like"
         )
     return log_likelihood
 
 
-def _batches(loader: Iterable[object], device: torch.device) -> Iterator[Batch]:
+def _batches(
+    loader: Iterable[object], device: torch.device, name: str = "loader"
+) -> Iterator[Batch]:
     """Yields the batches, each of two images at least: one has no other to compare with."""
+    empty = True
     for given in loader:
-        batch = Batch.of(given, device)
+        batch, empty = Batch.of(given, device), False
         if len(batch.inputs) < 2:
             raise ValueError(
-                "`loader` must give batches of at least two inputs, whose places are told apart,"
-                f" got one of {len(batch.inputs)}; set its `drop_last`"
+                f"`{name}` must give batches of at least two inputs, whose places are told apart,"
+                f" got one of {len(batch.inputs)}; set its `drop_last`, or a larger `batch_size`"
             )
         yield batch
+    if empty:
+        raise ValueError(
+            f"`{name}` gave no batch; give a DataLoader or a list, which can be gone through again"
+            " and again, and is not empty"
+        )
 
 
 def _endless(loader: Iterable[object], device: torch.device) -> Iterator[Batch]:
     while True:
-        before = None
-        for before in _batches(loader, device):
-            yield before
-        if before is None:
-            raise ValueError(
-                "`loader` gave nothing the second time; give a DataLoader or a list, which can be"
-                " gone through again"
-            )
+        yield from _batches(loader, device)
 
 
 @torch.no_grad()
 def _keep_negatives(
     layers: TwoLayers,
-    places: Places,
     networks: Networks,
     batches: Iterator[Batch],
     n_negatives: int,
     generator: torch.Generator,
 ) -> None:
     """Keeps places of held-out images, as many of each place, for both critics."""
-    rows = max(1, round(n_negatives / places.count))
+    rows = max(1, round(n_negatives / networks.places.count))
     found: list[Tensor] = []
     for batch in batches:
-        found.append(places.values(layers.values(batch.inputs)[0]).float())
+        found.append(networks.read(*layers.values(batch.inputs))[0])
         if sum(map(len, found)) >= max(ENOUGH_IMAGES, 4 * rows):
             break
     x = torch.cat(found)

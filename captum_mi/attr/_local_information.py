@@ -84,6 +84,7 @@ class Networks(nn.Module):
         n_negatives: how many places are kept; none before the critics are trained.
 
     Attributes:
+        places: of the layer.
         total: of Z and X.
         decision: of Z and X'.
     """
@@ -110,6 +111,7 @@ class Networks(nn.Module):
     ) -> None:
         """Draws the weights from torch's global generator."""
         super().__init__()
+        self.places = places
         known = places.count if place_aware else None
 
         def information() -> LocalInformation:
@@ -128,24 +130,34 @@ class Networks(nn.Module):
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
 
-    def set_statistics(self, places: Places, latent: LayerStatistics, z: LayerStatistics) -> None:
+    def set_statistics(self, latent: LayerStatistics, z: LayerStatistics) -> None:
         """Takes the statistics of the layer and of Z."""
         self.latent_mean.copy_(latent.mean[None])
-        self.mean.copy_(places.values(latent.mean[None])[0])
-        self.std.copy_(places.values(latent.std[None])[0])
+        self.mean.copy_(self.places.values(latent.mean[None])[0])
+        self.std.copy_(self.places.values(latent.std[None])[0])
         self.center.copy_(self.mean.mean(0))
         variance = self.std.square().mean(0) + (self.mean - self.center).square().mean(0)
-        self.spread.copy_(_no_zero(variance.sqrt()))
+        self.spread.copy_(_spread(variance.sqrt(), self.center))
         self.z_mean.copy_(z.mean)
-        self.z_std.copy_(_no_zero(z.std))
+        self.z_std.copy_(_spread(z.std, z.mean))
+
+    def read(self, latent: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the values at the places, (N, K, C), and standardized Z, (N, D).
+
+        Raises:
+            ValueError: if the layers have other shapes than were fitted.
+        """
+        self.places.check(latent)
+        if z.shape[1] != len(self.z_mean):
+            raise ValueError(
+                f"`global_layer` has {z.shape[1]} numbers for each of these inputs, but was fitted"
+                f" on {len(self.z_mean)}; give the layer and inputs of the size that were fitted"
+            )
+        return self.places.values(latent).float(), (z - self.z_mean) / self.z_std
 
     def standardized(self, x: Tensor) -> Tensor:
         """Returns values with a mean of 0 and a deviation of 1 in each channel, over all places."""
         return (x - self.center) / self.spread
-
-    def standardized_z(self, z: Tensor) -> Tensor:
-        """Returns Z with a mean of 0 and a deviation of 1 in each dimension."""
-        return (z - self.z_mean) / self.z_std
 
     def masks(self, x: Tensor) -> Tensor:
         """Returns lambda, (N, K), of values (N, K, C)."""
@@ -164,5 +176,7 @@ class Networks(nn.Module):
         return share * x + (1 - share) * (self.mean + self.std * noise)
 
 
-def _no_zero(deviation: Tensor) -> Tensor:
-    return torch.where(deviation > 0, deviation, 1.0)
+def _spread(deviation: Tensor, mean: Tensor) -> Tensor:
+    """Returns the deviation, and 1 where it is no more than rounding."""
+    rounding = mean.abs() * torch.finfo(mean.dtype).eps
+    return torch.where(deviation > rounding, deviation, 1.0)

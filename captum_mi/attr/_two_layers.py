@@ -40,6 +40,7 @@ class TwoLayers:
         """Returns the layer's value, (B, ...), and Z, (B, D), in a pass that ends at Z.
 
         Raises:
+            RuntimeError: if the model is in a training mode that changes it.
             ValueError: if the layers do not fire one after the other, have not one tensor of one
                 row for each input, or hold a NaN.
         """
@@ -47,6 +48,7 @@ class TwoLayers:
         found: list[object] = []
         with (
             torch.inference_mode(mode=False),
+            self._refusing_training(),
             edit_output(self._layer, lambda value: found.append(nested.detached_copy(value))),
         ):
             last = layer_value(lambda: self._forward_func(*args), self._global_layer)
@@ -59,16 +61,30 @@ class TwoLayers:
         return self._tensor(found[0], self._layer, rows), self._z(last, rows)
 
     def split(self, inputs: Tensor) -> tuple[LayerSuffix, Tensor]:
-        """Returns the model behind the layer, and Z, (B, D), of one pass through all of it."""
+        """Returns the model behind the layer, and Z, (B, D), of one pass through all of it.
+
+        Raises:
+            ValueError: if a layer does not fire once.
+        """
+        passes: list[object] = []  # the pass may be repeated
         found: list[object] = []
-        with edit_output(
-            self._global_layer, lambda value: found.append(nested.detached_copy(value))
+        with (
+            edit_output(self._layer, lambda _value: passes.append(None)),
+            edit_output(
+                self._global_layer, lambda value: found.append(nested.detached_copy(value))
+            ),
         ):
             (suffix,) = split_at(self._forward_func, [self._layer], inputs)
-        return suffix, self._z(found[0], len(inputs))
+        if len(found) != len(passes):
+            raise ValueError(
+                f"`global_layer` {self._name(self._global_layer)} fired"
+                f" {len(found) // len(passes)} times in one pass, it must fire once; choose a layer"
+                " that runs once, such as the block around it"
+            )
+        return suffix, self._z(found[-1], len(inputs))
 
     @contextmanager
-    def refusing_training(self) -> Iterator[None]:
+    def _refusing_training(self) -> Iterator[None]:
         """Raises RuntimeError before any module runs in a training mode that changes it."""
 
         def refuse(module: nn.Module, _args: tuple[Any, ...]) -> None:

@@ -17,12 +17,7 @@ from captum_mi._training import Progress
 from captum_mi.attr._batches import Batch
 from captum_mi.attr._captum import TargetType
 from captum_mi.attr._fitted_file import module_of, name_of, read, write
-from captum_mi.attr._infonce_training import (
-    LogLikelihood,
-    check_shape,
-    log_softmax_likelihood,
-    train,
-)
+from captum_mi.attr._infonce_training import LogLikelihood, log_softmax_likelihood, train
 from captum_mi.attr._local_information import CRITICS, MASKS, Networks
 from captum_mi.attr._two_layers import TwoLayers
 from captum_mi.attr.decomposition import Decomposition, Information
@@ -56,7 +51,8 @@ class InfoNCEDecomposition(LayerAttribution):
     Args:
         forward_func: the model, or any callable that runs it and returns (B,) or (B, C).
         layer: of maps, (B, C, h, w), or tokens, (B, T, D); tokens before the patches of an image
-            (CLS, registers) are no places. The larger K and C, the more images it takes.
+            (CLS, registers) are no places, and have their mean behind the mask. The larger K and C,
+            the more images it takes.
         global_layer: a later layer; what it returns, (B, ...), is Z.
         device_ids: accepted as by Captum's layer methods, and not needed.
         critic: "separable", the scalar product of two networks of two layers, or "concat", one of
@@ -68,10 +64,12 @@ class InfoNCEDecomposition(LayerAttribution):
         beta: price of the mask's mean, in nats of log-likelihood.
         place_aware: whether critics and mask know which place they see. A critic that does not
             bounds I(Z; X_K) of a place K drawn at random, which is at most the mean over places
-            of I(Z; X_k): where one place of many tells of Z, it finds almost nothing.
-        log_likelihood: the task: takes the model's output and what the loader gives as labels (the
-            model's own decisions if it gives none), and returns log-likelihoods, (B,). None takes
-            ``forward_func.log_likelihood`` if there is one, else the log-softmax at the labels.
+            of I(Z; X_k): where one place of many tells of Z, it finds almost nothing. "conv3x3"
+            never knows.
+        log_likelihood: the task: takes the model's output and what the loader gives as labels (if
+            it gives none, the largest of each row of an output (B, C), else None), and returns
+            log-likelihoods, (B,). None takes the model's own ``log_likelihood`` if it has one, else
+            the log-softmax at the labels.
         scores_at_once: how many numbers the critics' scores may take in memory at a time.
 
     Attributes:
@@ -79,7 +77,7 @@ class InfoNCEDecomposition(LayerAttribution):
 
     Raises:
         TypeError: if ``layer`` or ``global_layer`` is no module.
-        ValueError: if an argument is not as said.
+        ValueError: if an argument is not as said, or both layers are the same.
 
     Source: "Explaining Representation by Mutual Information", eq. 2 to 8, made well-posed: scores
     of other images' places as negatives, noise behind the mask, the mean instead of the sum of
@@ -123,6 +121,8 @@ class InfoNCEDecomposition(LayerAttribution):
                     f"`{name}` must be a module, got {type(module).__name__}; take one by its name"
                     " with model.get_submodule(name)"
                 )
+        if layer is global_layer:
+            raise ValueError("`global_layer` must be a later layer than `layer`, got the same")
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         self.global_layer = global_layer
         self.critic = check_choice("critic", critic, CRITICS)
@@ -133,7 +133,6 @@ class InfoNCEDecomposition(LayerAttribution):
         self.log_likelihood = log_likelihood
         self.scores_at_once = check_positive("scores_at_once", scores_at_once)
         self.history: list[Progress] = []
-        self._places: Places | None = None
         self._networks: Networks | None = None
 
     @classmethod
@@ -170,12 +169,16 @@ class InfoNCEDecomposition(LayerAttribution):
             patience: epochs in a row without a better one before training ends; None never ends it.
             n_negatives: about how many places of held-out images are kept as negatives, M, the same
                 number of each place; their number caps what can be measured at log(1 + M) nats.
-            seed: draws weights, batches and noise.
+            seed: draws weights, noise, and which samples a share holds out; a loader that stays
+                whole draws its batches itself.
             device: where the batches are brought to; None: where the model is.
 
         Returns:
             one entry for each epoch; its error is the objective on held-out images, in nats: beta
             mean(lambda) - log-likelihood - both bounds.
+
+        Warns:
+            UserWarning: if the model gives the labels less than guessing would.
 
         Raises:
             RuntimeError: if the model is in training mode.
@@ -186,7 +189,9 @@ class InfoNCEDecomposition(LayerAttribution):
         check_positive("epochs", epochs)
         check_positive("n_negatives", n_negatives)
         check_positive_number("learning_rate", learning_rate)
-        found = train(
+        if patience is not None:
+            check_positive("patience", patience)
+        self._networks, self.history = train(
             self._layers,
             lambda latent, inputs: Places.of(latent, self.layer, self.forward_func, [inputs]),
             self._build,
@@ -201,7 +206,6 @@ class InfoNCEDecomposition(LayerAttribution):
             seed=seed,
             device=self._layers.device if device is None else torch.device(device),
         )
-        self._places, self._networks, self.history = found
         return self.history
 
     @log_usage(part_of_slo=True)
@@ -225,8 +229,8 @@ class InfoNCEDecomposition(LayerAttribution):
             (B, 1, h, w), or (B, T, 1) on token layers; pointwise nats, signed.
 
         Raises:
-            RuntimeError: if nothing is fitted.
-            ValueError: if the layer has another shape than it was fitted on, or holds a NaN.
+            RuntimeError: if nothing is fitted, or the model is in training mode.
+            ValueError: if a layer has another shape than it was fitted on, or holds a NaN.
         """
         check_choice("component", component, ("total", "decision", "redundant"))
         found: Tensor = getattr(self.decompose(inputs, additional_forward_args), component)
@@ -246,10 +250,10 @@ class InfoNCEDecomposition(LayerAttribution):
             additional_forward_args: further arguments of ``forward_func``.
 
         Raises:
-            RuntimeError: if nothing is fitted.
-            ValueError: if the layer has another shape than it was fitted on, or holds a NaN.
+            RuntimeError: if nothing is fitted, or the model is in training mode.
+            ValueError: if a layer has another shape than it was fitted on, or holds a NaN.
         """
-        places, _ = self._ready()
+        places = self._ready().places
         latent, z = self._layers.values(inputs, additional_forward_args)
         draws = torch.randn(
             (NOISES, 1, places.count, places.channels), generator=torch.Generator().manual_seed(0)
@@ -265,11 +269,11 @@ class InfoNCEDecomposition(LayerAttribution):
             seed: of the mask's noise, which is drawn for each image anew.
 
         Raises:
-            RuntimeError: if nothing is fitted.
-            ValueError: if there are fewer than two images, the layer has another shape than it was
+            RuntimeError: if nothing is fitted, or the model is in training mode.
+            ValueError: if there are fewer than two images, a layer has another shape than it was
                 fitted on, or holds a NaN.
         """
-        places, _ = self._ready()
+        places = self._ready().places
         generator = torch.Generator().manual_seed(seed)
         parts = []
         for given in tqdm(loader, desc="information", leave=False, delay=2):
@@ -291,9 +295,10 @@ class InfoNCEDecomposition(LayerAttribution):
         Raises:
             RuntimeError: if nothing is fitted.
         """
-        places, networks = self._ready()
+        networks = self._ready()
         layers = [name_of(self.forward_func, each) for each in (self.layer, self.global_layer)]
         settings = {name: getattr(self, name) for name in SETTINGS}
+        places = networks.places
         shape = places.shape, places.axis, places.prefix
         write(path, networks, {"settings": settings, "layers": layers, "places": shape})
 
@@ -324,11 +329,9 @@ class InfoNCEDecomposition(LayerAttribution):
         )
         loaded = cls(forward_func, local, whole, **facts["settings"])
         shape, axis, prefix = facts["places"]
-        loaded._places = Places(tuple(shape), axis, prefix)
+        places = Places(tuple(shape), axis, prefix)
         with torch.random.fork_rng(devices=[]):
-            networks = loaded._build(
-                loaded._places, len(state["z_mean"]), len(state["total.negatives"])
-            )
+            networks = loaded._build(places, len(state["z_mean"]), len(state["total.negatives"]))
         networks.load_state_dict(state)
         networks.to(loaded._layers.device).requires_grad_(requires_grad=False).eval()
         loaded._networks = networks
@@ -340,7 +343,8 @@ class InfoNCEDecomposition(LayerAttribution):
 
     @property
     def _task(self) -> LogLikelihood:
-        own = getattr(self.forward_func, "log_likelihood", log_softmax_likelihood)
+        owner = getattr(self.forward_func, "__self__", self.forward_func)
+        own = getattr(owner, "log_likelihood", log_softmax_likelihood)
         return self.log_likelihood or own
 
     def _build(self, places: Places, z_dim: int, n_negatives: int = 0) -> Networks:
@@ -355,18 +359,17 @@ class InfoNCEDecomposition(LayerAttribution):
             n_negatives=n_negatives,
         )
 
-    def _ready(self) -> tuple[Places, Networks]:
-        if self._places is None or self._networks is None:
+    def _ready(self) -> Networks:
+        if self._networks is None:
             raise RuntimeError(
                 f"this {type(self).__name__} is not fitted; call fit(loader) first, or load a file"
             )
-        return self._places, self._networks
+        return self._networks
 
     def _decomposed(self, latent: Tensor, z: Tensor, draws: Tensor) -> Decomposition:
         """Returns the maps of a layer's value and Z under draws of noise, (n, 1 or B, K, C)."""
-        places, networks = self._ready()
-        check_shape(latent, places)
-        x, z = places.values(latent).float(), networks.standardized_z(z)
+        networks = self._ready().to(latent.device)
+        x, z = networks.read(latent, z)
         masks = networks.masks(x)
         decisions = [
             networks.decision(z, networks.standardized(networks.masked(x, masks, noise)))
@@ -376,6 +379,5 @@ class InfoNCEDecomposition(LayerAttribution):
             networks.total(z, networks.standardized(x)),
             torch.stack(decisions).mean(0),
         )
-        return Decomposition(
-            places.map(total), places.map(decision), places.map(masks), networks.total.cap
-        )
+        of = networks.places.map
+        return Decomposition(of(total), of(decision), of(masks), networks.total.cap)

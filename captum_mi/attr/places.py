@@ -74,6 +74,14 @@ class Places:
         """K, the number of places."""
         return math.prod(self.map_sizes)
 
+    def check(self, latent: Tensor) -> None:
+        """Raises ValueError if a layer's value, (B, ...), has another shape."""
+        if tuple(latent.shape[1:]) != self.shape:
+            raise ValueError(
+                f"`layer` has {tuple(latent.shape[1:])} for these inputs, but was fitted on"
+                f" {self.shape}; give inputs of that size, or fit again"
+            )
+
     def values(self, latent: Tensor) -> Tensor:
         """Returns the values at the places, (B, K, C), of a layer's value."""
         return latent.movedim(self.axis, -1).flatten(1, -2)[:, self.prefix :]
