@@ -35,6 +35,52 @@ def test_the_mirror_gives_the_same_cosine(family):
     torch.testing.assert_close(from_text, from_image.T, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_likelihoods_are_those_of_the_models_own_logits(family):
+    model, processor = build(family)
+    model.logit_scale.data.fill_(2.0)
+    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    pixels = preprocess(model, processor, [image]).expand(3, -1, -1, -1)
+    encoded = tokenize(model, processor, TEXTS)
+    logits = model(**encoded, pixel_values=pixels).logits_per_image
+    target = torch.tensor([2, 0, 1])
+    similarity = ImageTextSimilarity(model, processor, TEXTS)
+    actual = similarity.log_likelihood(similarity(pixels), target)
+    torch.testing.assert_close(actual, logits.log_softmax(1)[[0, 1, 2], [2, 0, 1]])
+    mirror = TextImageSimilarity(model, processor, [image, image.flip(1)])
+    cosines = mirror(**encoded)
+    actual = mirror.log_likelihood(cosines, torch.tensor([0, 1, 1]))
+    expected = (cosines * model.logit_scale.exp()).log_softmax(1)[[0, 1, 2], [0, 1, 1]]
+    torch.testing.assert_close(actual, expected)
+
+
+def test_a_temperature_is_one_by_the_scale_and_without_either_there_is_no_likelihood():
+    model, processor = build("clip")
+    similarity = ImageTextSimilarity(model, processor, TEXTS)
+    cosines, target = torch.tensor([[0.1, 0.3, -0.2]]), torch.tensor([1])
+    del model.logit_scale
+    with pytest.raises(ValueError, match="CLIPModel has none; give a `log_likelihood` of your own"):
+        similarity.log_likelihood(cosines, target)
+    model.temperature = torch.nn.Parameter(torch.tensor(0.05))  # as ALIGN has it
+    actual = similarity.log_likelihood(cosines, target)
+    torch.testing.assert_close(actual, (cosines / 0.05).log_softmax(1)[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ([0, 1], "one index for each of 1 rows, got a tensor of shape .2,."),
+        ([0.5], "one index for each of 1 rows"),
+        ([3], "`target` must be 0 to 2, got 3 to 3"),
+        ([-1], "`target` must be 0 to 2, got -1 to -1"),
+    ],
+)
+def test_a_likelihood_is_of_one_of_the_texts(target, words):
+    similarity = ImageTextSimilarity(*build("clip"), TEXTS)
+    with pytest.raises(ValueError, match=words):
+        similarity.log_likelihood(torch.zeros(1, 3), torch.tensor(target))
+
+
 @pytest.mark.parametrize("family", ["clip", "clip-legacy", "metaclip2", "chinese_clip", "altclip"])
 def test_padding_does_not_change_a_text(family):
     model, processor = build(family)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
+from captum_mi._checks import brief
 from captum_mi._intervention.precision import at_least_single
 from captum_mi.models.clip import check_dual_encoder, image_features, preprocess, text_features
 from captum_mi.models.texts import check_pooling, tokenize
@@ -76,6 +77,21 @@ class ImageTextSimilarity(nn.Module):
         """
         features = unit(image_features(self.model, pixel_values))
         return features @ self.text_embeddings.to(features).T
+
+    def log_likelihood(self, cosines: Tensor, target: Tensor) -> Tensor:
+        """Returns how sure the model is of one of the K texts for each image.
+
+        Args:
+            cosines: (B, K), as :meth:`forward` returns them.
+            target: (B,), index of each image's text.
+
+        Returns:
+            the log-softmax of the cosines at the model's own temperature, (B,), nats, at most 0.
+
+        Raises:
+            ValueError: if the model has no temperature, or ``target`` is not such.
+        """
+        return _log_likelihood(self.model, cosines, target)
 
 
 class TextImageSimilarity(nn.Module):
@@ -158,10 +174,44 @@ class TextImageSimilarity(nn.Module):
         features = unit(features)
         return features @ self.image_embeddings.to(features).T
 
+    def log_likelihood(self, cosines: Tensor, target: Tensor) -> Tensor:
+        """Returns how sure the model is of one of the K images for each text, (B,).
+
+        As :meth:`ImageTextSimilarity.log_likelihood`.
+        """
+        return _log_likelihood(self.model, cosines, target)
+
 
 def unit(features: Tensor) -> Tensor:
     """Returns the features at unit length, float32 for half precision."""
     return normalize(at_least_single(features), dim=-1, eps=EPS)
+
+
+def _log_likelihood(model: nn.Module, cosines: Tensor, target: Tensor) -> Tensor:
+    if target.shape != cosines.shape[:1] or target.is_floating_point():
+        raise ValueError(
+            f"`target` must hold one index for each of {len(cosines)} rows, got {brief(target)}"
+        )
+    if not 0 <= int(target.min()) <= int(target.max()) < cosines.shape[1]:
+        raise ValueError(
+            f"`target` must be 0 to {cosines.shape[1] - 1}, got {int(target.min())} to"
+            f" {int(target.max())}"
+        )
+    return -cross_entropy(cosines * _scale(model).to(cosines), target.long(), reduction="none")
+
+
+def _scale(model: nn.Module) -> Tensor:
+    """Returns what a model multiplies cosines by before their softmax: one by its temperature."""
+    log_scale = getattr(model, "logit_scale", None)
+    if isinstance(log_scale, Tensor):
+        return log_scale.exp()
+    temperature = getattr(model, "temperature", None)  # ALIGN
+    if isinstance(temperature, Tensor):
+        return 1 / temperature
+    raise ValueError(
+        f"`model` must have learned a logit_scale or a temperature, by which cosines become"
+        f" likelihoods: {type(model).__name__} has none; give a `log_likelihood` of your own"
+    )
 
 
 def _device(model: nn.Module) -> torch.device:
