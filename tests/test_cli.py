@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from captum_mi.attr import METHODS, NarrowingIB
-from captum_mi.attr.methods import Method, Place
+from captum_mi.attr.methods import Method, Place, ready_methods
 from captum_mi.cli import COMMANDS, main
 from captum_mi.datasets import Scenes
 from captum_mi.estimators import COMPRESSORS, ESTIMATORS
@@ -279,8 +279,8 @@ def test_help_shows_examples(command, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("command", "names"),
     [
-        ("explain", METHODS),
-        ("evaluate", [*METHODS, *CONTROLS, *SWEEPS]),
+        ("explain", ready_methods()),
+        ("evaluate", [*ready_methods(), *CONTROLS, *SWEEPS]),
         ("estimate", [*ESTIMATORS, *COMPRESSORS]),
     ],
 )

@@ -21,7 +21,7 @@ from PIL import Image
 from scipy.stats import sem
 
 from captum_mi._records import RecordWriter, read_records
-from captum_mi.attr import METHODS
+from captum_mi.attr.methods import ready_methods
 from captum_mi.cli import main
 from captum_mi.datasets import Pair, scene_pairs
 from captum_mi.evaluation.controls import CONTROLS
@@ -144,7 +144,7 @@ def test_records_are_the_metrics_of_the_maps(embedded):
     assert record["text_gap"] == pytest.approx(float(of_text.gap), abs=1e-6)
 
 
-@pytest.mark.parametrize("method", [*METHODS, *CONTROLS])
+@pytest.mark.parametrize("method", [*ready_methods(), *CONTROLS])
 def test_every_row_runs_on_another_family(method):
     model, processor = build("siglip")
     picture = Image.fromarray(
@@ -440,6 +440,7 @@ def test_more_steps_bring_the_map_nearer_to_its_limit(embedded):
     ("arguments", "words"),
     [
         (["--methods", "magic"], "`--methods` must be one of 'nib', 'nib-zero'.*got 'magic'"),
+        (["--methods", "nib", "infonce"], "`--methods` infonce must be fitted before it explains"),
         (["--methods", "nib", "nib"], "`--methods` names 'nib' twice"),
         (["--samples", "0"], "`--samples` must be at least 1, got 0"),
         (["--steps", "-1"], "`--steps` must be at least 1, got -1"),

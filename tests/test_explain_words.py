@@ -9,7 +9,7 @@ import torch
 from families import FAMILIES, build, text_encoder
 from PIL import Image
 
-from captum_mi.attr import METHODS
+from captum_mi.attr.methods import METHODS, ready_methods
 from captum_mi.cli import main
 from captum_mi.datasets import Pair, Scenes, scene_pairs
 from captum_mi.evaluation.pointing import SEED
@@ -82,7 +82,9 @@ def test_sentences_are_explained_from_both_sides(encoder, pooling):
             assert words.losses[2] == pytest.approx(pair.cosine - without, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].start != "fitted"])
+@pytest.mark.parametrize(
+    "name", [name for name in ready_methods() if METHODS[name].start != "fitted"]
+)
 def test_every_method_explains_sentences(name, encoder):
     model, tokenizer = encoder
     (pair,) = explain_sentences(model, tokenizer, TEXTS[0], TEXTS[1:2], method=name, n_steps=2)

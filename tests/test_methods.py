@@ -3,6 +3,7 @@
 import gc
 import inspect
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import captum.attr
 import pytest
@@ -14,14 +15,14 @@ from helpers import snapshot
 from torch import nn
 
 from captum_mi.attr import METHODS, RISE, GenericAttention, LayerRISE
-from captum_mi.attr.methods import Method, Place, call_attribute, options_of
+from captum_mi.attr.methods import Method, Place, call_attribute, options_of, ready_methods
 from captum_mi.datasets import scene_pairs
 from captum_mi.explanation import TowerStatistics, attribute_image, attribute_text, layer_of
 from captum_mi.metrics import explain
 from captum_mi.models import ImageTextSimilarity, TextImageSimilarity, blocks, tokenize
 from captum_mi.models.towers import hidden_state, token_embedding
 
-REDUCE_CHANNELS = {"rise", "gradcam", "chefer", "attention"}
+REDUCE_CHANNELS = {"rise", "gradcam", "chefer", "attention", "infonce"}
 READ_ATTENTION = {"chefer", "attention"}
 TEXTS = ["a red circle", "a blue square and a green heart", "a heart"]
 
@@ -39,10 +40,29 @@ def name(request):
 
 
 @pytest.fixture
-def factory(name, monkeypatch):
+def kind(name):
+    return METHODS[name].kind
+
+
+@pytest.fixture
+def factory(name, kind, monkeypatch):
+    """Makes the method, of a model and a layer; one that needs it is fitted, once for each."""
     # The promises do not depend on the number of masks; 4,000 would take a minute in all.
     monkeypatch.setitem(LayerRISE.attribute.__wrapped__.__kwdefaults__, "n_masks", 200)
-    return METHODS[name].kind
+    return fitted if METHODS[name].needs_fit else kind
+
+
+def global_layer(model):
+    return model[-1] if isinstance(model, nn.Sequential) else model.model.visual_projection
+
+
+@cache
+def fitted(model, layer):
+    method = METHODS["infonce"](model, layer, global_layer=global_layer(model), hidden=16)
+    side = 16 if isinstance(model, nn.Sequential) else 32
+    images = torch.randn(4, 8, 3, side, side, generator=torch.Generator().manual_seed(0))
+    assert len(method.fit(list(images), epochs=2, validation=0.25)) == 2
+    return method
 
 
 @pytest.fixture
@@ -50,16 +70,17 @@ def pixels():
     return torch.randn(3, 3, 32, 32)
 
 
-def test_is_a_captum_attribution_with_a_readable_name(factory, clip):
+def test_is_a_captum_attribution_with_a_readable_name(factory, kind, clip):
     method = factory(*clip)
     assert isinstance(method, Attribution)
-    assert hasattr(factory.attribute, "__wrapped__")
+    assert hasattr(kind.attribute, "__wrapped__")
     assert "I B" not in method.get_name()
 
 
-def test_constructor_takes_captums_device_ids(factory, clip):
-    assert list(inspect.signature(factory.__init__).parameters)[3] == "device_ids"
-    assert factory(*clip, [0]).device_ids == [0]
+def test_constructor_takes_captums_device_ids(name, kind, clip):
+    layers = [clip[1], *([global_layer(clip[0])] if METHODS[name].needs_fit else [])]
+    assert list(inspect.signature(kind.__init__).parameters)[2 + len(layers)] == "device_ids"
+    assert kind(clip[0], *layers, [0]).device_ids == [0]
 
 
 def test_whether_it_multiplies_by_inputs(name, factory, clip):
@@ -86,8 +107,8 @@ def test_same_call_same_numbers(factory, clip, pixels):
     assert torch.equal(first, factory(*clip).attribute(pixels, target=0))
 
 
-def test_internal_batch_size_does_not_change_numbers(factory, clip, pixels):
-    if "internal_batch_size" not in inspect.signature(factory.attribute).parameters:
+def test_internal_batch_size_does_not_change_numbers(factory, kind, clip, pixels):
+    if "internal_batch_size" not in inspect.signature(kind.attribute).parameters:
         pytest.skip("runs its rows at once")
     expected = factory(*clip).attribute(pixels, target=0)
     actual = factory(*clip).attribute(pixels, target=0, internal_batch_size=3)
@@ -116,8 +137,11 @@ def test_callers_without_gradients_get_the_same(factory, clip, pixels):
 
 
 @pytest.mark.parametrize("failure", [None, "target", "layer"])
-def test_nothing_is_left_behind(factory, clip, pixels, failure):
+def test_nothing_is_left_behind(name, factory, clip, pixels, failure):
+    if name == "infonce" and failure == "target":
+        pytest.skip("no target is chosen after the fit")
     similarity, layer = clip
+    factory(similarity, layer)  # fitted before
     next(similarity.parameters()).requires_grad_(False)
     similarity.model.logit_scale.grad = torch.ones(())
     similarity.model.vision_model(pixels, output_hidden_states=True)  # leaves hooks of its own
@@ -169,8 +193,8 @@ def test_last_block_warns(name, factory, clip, pixels):
     similarity, _ = clip
     if name in READ_ATTENTION:
         pytest.skip("the last attention tells where the pooled token looks")
-    if name == "rise":
-        pytest.skip("an estimate from random masks is not exactly zero")
+    if name in {"rise", "infonce"}:
+        pytest.skip("an estimate is not exactly zero")
     words = "every attribution .* is zero" if name == "gradcam" else "only one token"
     with pytest.warns(UserWarning, match=words):
         factory(similarity, blocks(similarity)[-1]).attribute(pixels, target=0)
@@ -181,11 +205,15 @@ def test_under_a_noise_tunnel(name, factory, clip, pixels):
     assert found.shape == (3, 17, 1 if name in REDUCE_CHANNELS else 32)
 
 
-def test_a_list_of_layers_gives_a_list(factory, clip, pixels):
-    if factory is GenericAttention:
+def test_a_list_of_layers_gives_a_list(name, factory, kind, clip, pixels):
+    if name == "chefer":
         pytest.skip("rolls out over all that it is given")
     similarity, layer = clip
     other = blocks(similarity)[2]
+    if name == "infonce":
+        with pytest.raises(TypeError, match="`layer` must be a module, got list"):
+            kind(similarity, [layer, other], global_layer(similarity))
+        return
     both = factory(similarity, [layer, other]).attribute(pixels, target=0)
     assert isinstance(both, list)
     for found, alone in zip(both, [layer, other], strict=True):
@@ -228,7 +256,8 @@ def test_repeated_calls_do_not_pile_up_tensors(factory, clip, pixels):
 
 def test_an_entry_is_called_like_its_class(name, clip):
     known = METHODS[name]
-    method = known(*clip, device_ids=[0])
+    more = {"global_layer": global_layer(clip[0])} if known.needs_fit else {}
+    method = known(*clip, device_ids=[0], **more)
     assert type(method) is known.kind
     assert (method.forward_func, method.layer, method.device_ids) == (*clip, [0])
 
@@ -238,18 +267,20 @@ def test_every_entry_has_all_facts(name):
     assert known.name == name
     assert known.explaining(object()) is known.kind
     assert known.explaining(None) is (RISE if name == "rise" else known.kind)
-    assert known.unit in ("cosine", "nats", None)
+    assert known.unit in ("cosine", "nats", "pointwise nats", None)
     assert (known.least_steps is None) == (not known.takes("n_steps"))
     signed = name in {"nib", "nib-zero", "nib-mean", "rise", "mfaba", "fastig"}
     assert (known.unit == "cosine") == signed
+    assert known.needs_fit == (name == "infonce") == (known.unit == "pointwise nats")
+    assert known.takes("global_layer") == known.needs_fit == hasattr(known.kind, "fit")
     starts = {"nib": "blank", "nib-zero": "zero", "m2ib": "zero"}
     starts |= {"nib-mean": "fitted", "m2ib-prior": "fitted"}
     assert known.start == starts.get(name)
-    early = known.start is not None and name != "nib-zero"
+    early = (known.start is not None and name != "nib-zero") or known.needs_fit
     assert known.hidden_states == ((1, 0) if early else None)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].unit != "cosine"])
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].unit in ("nats", None)])
 def test_numbers_that_are_no_parts_of_the_cosine_are_never_negative(name, clip, pixels):
     assert METHODS[name](*clip).attribute(pixels, target=0).min() >= 0
 
@@ -277,6 +308,7 @@ def test_every_place_is_a_layer_of_the_embedded_model(name, tower, embedded):
     model, _ = embedded
     expected = {
         Place.HIDDEN_STATES: (blocks(model, tower)[1], False),
+        Place.IMAGE_HIDDEN_STATE: (blocks(model, tower)[1], False),
         Place.FIRST_HIDDEN_STATES: (blocks(model, tower)[0], True),
         Place.ALL_BLOCKS: (blocks(model, tower), False),
         Place.LAST_BLOCKS: (blocks(model, tower)[-1], False),
@@ -300,6 +332,7 @@ def test_places_in_words():
         "attention": "the attention of the last blocks",
         "mfaba": "hidden states 0",
         "fastig": at_hidden_states,
+        "infonce": "hidden state 3 of the image",
     }
 
 
@@ -351,6 +384,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("door", "option"), REFUSED)
+@pytest.mark.parametrize("name", ready_methods())
 def test_an_option_that_a_method_does_not_take_is_refused(name, door, option, sides, embedded):
     takes = (
         r"RISE takes no argument '{}'; it takes .*n_masks, cells"
@@ -362,6 +396,7 @@ def test_an_option_that_a_method_does_not_take_is_refused(name, door, option, si
 
 
 @pytest.mark.parametrize("door", ["image", "text"])
+@pytest.mark.parametrize("name", ready_methods())
 def test_no_steps_are_given_to_a_method_without_steps(name, door, sides, embedded):
     call = doors(name, sides, embedded[1], n_steps=2)[door]
     if METHODS[name].least_steps is None:
@@ -392,6 +427,13 @@ def hidden_value(similarity, pixels):
         similarity(pixels)
     handle.remove()
     return values[0]
+
+
+@pytest.mark.parametrize("door", ["image", "text", "quantus"])
+def test_what_must_be_fitted_is_told_so_at_every_door(door, sides, embedded):
+    words = "`method` infonce must be fitted .* captum-mi fit --method infonce, .* with fit of capt"
+    with pytest.raises(ValueError, match=words):
+        doors("infonce", sides, embedded[1])[door]()
 
 
 class Recording(captum.attr.LayerAttribution):

@@ -14,6 +14,7 @@ from torch import nn
 
 from captum_mi import maps, metrics
 from captum_mi.attr import METHODS, RISE, LayerStatistics
+from captum_mi.attr.methods import ready_methods
 from captum_mi.metrics import (
     ConfidenceDrop,
     ConfidenceIncrease,
@@ -248,7 +249,7 @@ def test_aggregates(metric, images):
     assert metric(return_aggregate=True)(model, x, y, a) == [pytest.approx(np.mean(each))]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ready_methods())
 def test_every_method_explains_an_image(method, images):
     model, x, y = images
     options = {"n_masks": 20} if method == "rise" else {}
@@ -409,6 +410,7 @@ def test_the_metrics_are_listed():
         ({}, ValueError, "`layer` must name a module of ImageTextSimilarity, such as 'model'"),
         ({"layer": nn.ReLU()}, TypeError, "`layer` must be a dotted name, got a ReLU"),
         ({"method": "magic"}, ValueError, "`method` must be one of nib, nib-zero.*got 'magic'"),
+        ({"method": "InfoNCEDecomposition"}, ValueError, "`method` infonce must be fitted before"),
         ({"layer": LAYER, "steps": 3}, TypeError, "NarrowingIB takes no argument 'steps'"),
     ],
 )

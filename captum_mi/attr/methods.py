@@ -8,6 +8,8 @@ from enum import Enum
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
+from captum_mi._checks import check_choice
+
 if TYPE_CHECKING:  # the command line's help shows this table: PyTorch and Captum take seconds
     from collections.abc import Callable, Mapping
 
@@ -32,6 +34,7 @@ class Place(Enum):
     """
 
     HIDDEN_STATES = "hidden states {} (image) and {} (text)"
+    IMAGE_HIDDEN_STATE = "hidden state {} of the image"
     FIRST_HIDDEN_STATES = "hidden states 0"
     ALL_BLOCKS = "the attention of all blocks"
     LAST_BLOCKS = "the attention of the last blocks"
@@ -56,7 +59,7 @@ class Method:
         layer_class: where the class is that explains a layer, "module:class".
         place: what it explains on an image-text model.
         unit: what its numbers are: "cosine", signed parts of the score; "nats", which are never
-            negative; None, relevance without a unit.
+            negative; "pointwise nats", which are signed; None, relevance without a unit.
         least_steps: the smallest ``n_steps`` that it can do with; None if it has no steps.
         input_class: where the class is that explains the inputs themselves; None if there is none.
         start: where its path starts, or its noise lies, on an image-text model: "zero", the zero
@@ -64,6 +67,8 @@ class Method:
             layer's statistics over a data set; None for a method that leaves no choice.
         hidden_states: those of the image and of the text that it explains by default, if any are
             its place; None: three blocks before the end of each tower.
+        needs_fit: whether it learns from data before it explains; what it explains is then chosen
+            with ``fit``, and its constructor also takes the ``global_layer``.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
@@ -74,11 +79,12 @@ class Method:
     name: str
     layer_class: str
     place: Place
-    unit: Literal["cosine", "nats"] | None
+    unit: Literal["cosine", "nats", "pointwise nats"] | None
     least_steps: int | None = None
     input_class: str | None = None
     start: Literal["zero", "blank", "fitted"] | None = None
     hidden_states: tuple[int, int] | None = None
+    needs_fit: bool = False
 
     @property
     def kind(self) -> type[LayerAttribution]:
@@ -154,9 +160,47 @@ METHODS: dict[str, Method] = {
         Method("attention", "captum_mi.attr:AttentionSaliency", Place.LAST_BLOCKS, None),
         Method("mfaba", "captum_mi.attr:MFABA", Place.FIRST_HIDDEN_STATES, "cosine", least_steps=1),
         Method("fastig", "captum_mi.attr:FastIG", Place.HIDDEN_STATES, "cosine"),
+        Method(
+            "infonce",
+            "captum_mi.attr:InfoNCEDecomposition",
+            Place.IMAGE_HIDDEN_STATE,
+            "pointwise nats",
+            hidden_states=EARLY,
+            needs_fit=True,
+        ),
     )
 }
 """Short name -> the method's facts; ``METHODS["nib"](model, layer)`` is its attribution."""
+
+
+def ready_methods() -> list[str]:
+    """Returns the names of the methods that explain a model as it is, without ``fit``.
+
+    Example:
+        >>> set(METHODS) - set(ready_methods())
+        {'infonce'}
+    """
+    return [name for name, method in METHODS.items() if not method.needs_fit]
+
+
+def ready_method(name: str, argument: str = "method") -> Method:
+    """Returns the entry of a method that explains a model as it is.
+
+    Args:
+        name: a name in ``METHODS``.
+        argument: what the message calls it.
+
+    Raises:
+        ValueError: if there is no such method, or it must be fitted first.
+    """
+    known = METHODS.get(name)
+    if known is not None and known.needs_fit:
+        raise ValueError(
+            f"`{argument}` {name} must be fitted before it explains: with captum-mi fit --method"
+            f" {name}, for captum-mi explain, or with fit of captum_mi.{known.kind.__name__}, for"
+            " its decompose"
+        )
+    return METHODS[check_choice(argument, name, ready_methods())]
 
 
 def options_of(kind: type[Attribution]) -> list[str]:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from captum_mi.attr import METHODS
+from captum_mi.attr.methods import METHODS, ready_methods
 from captum_mi.benchmarks import (
     absence,
     jump,
@@ -52,10 +52,10 @@ def main() -> None:
     points.add_argument(
         "--methods",
         nargs="+",
-        choices=METHODS,
+        choices=ready_methods(),
         default=BOTTLENECKS,
         metavar="METHOD",
-        help=f"any of {', '.join(METHODS)} (default: {' '.join(BOTTLENECKS)})",
+        help=f"any of {', '.join(ready_methods())} (default: {' '.join(BOTTLENECKS)})",
     )
     points.set_defaults(run=_pointing)
     for name, benchmark in BENCHMARKS.items():

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_mi.attr import METHODS
+from captum_mi.attr.methods import METHODS, ready_methods
 from captum_mi.benchmarks.pointing import TO_FIT
 from captum_mi.datasets import Pair, Scenes
 from captum_mi.datasets.scenes import COLORS, SHAPES
@@ -123,14 +123,14 @@ def table(judged: dict[str, list[Caption]]) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
-    known = (*METHODS, *CONTROLS)
+    known = (*ready_methods(), *CONTROLS)
     parser.add_argument("--scenes", type=int, default=400, help="how many (default: 400)")
     parser.add_argument("--steps", type=int, default=10, help="steps of a method (default: 10)")
     parser.add_argument(
         "--methods",
         nargs="+",
         choices=known,
-        default=[*METHODS, "ig", "random"],
+        default=[*ready_methods(), "ig", "random"],
         metavar="METHOD",
         help=f"any of {', '.join(known)} (default: all methods, ig and random)",
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captum_mi._checks import check_positive, enumerated
-from captum_mi.attr.methods import METHODS
+from captum_mi.attr.methods import METHODS, ready_methods
 from captum_mi.cli._data import DATA_FLAGS, FITTED_FLAGS, TO_FIT, add_data_flags, read_pairs
 from captum_mi.cli._options import MODEL_FLAGS, add_model_flags, check_out, in_flags
 from captum_mi.evaluation.controls import CONTROLS
@@ -69,8 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="METHOD",
         help=(
-            f"the table's rows: {' '.join(METHODS)}, and to compare with, {enumerated(controls)};"
-            " default: all; with --sweep nib, for beta m2ib"
+            f"the table's rows: {' '.join(ready_methods())}, and to compare with,"
+            f" {enumerated(controls)}; default: all; with --sweep nib, for beta m2ib"
         ),
     )
     add_model_flags(parser)
@@ -164,7 +164,9 @@ def run(options: argparse.Namespace) -> None:
                 setting, values, options.methods or [], model, states, fitted, **arguments
             )
         else:
-            rows = table_rows(options.methods or [*METHODS, *CONTROLS], states, fitted, **arguments)
+            rows = table_rows(
+                options.methods or [*ready_methods(), *CONTROLS], states, fitted, **arguments
+            )
         settings = {
             "data": source,
             "samples": len(pairs),

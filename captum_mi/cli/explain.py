@@ -13,8 +13,8 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captum_mi._checks import check_choice, check_positive, enumerated
-from captum_mi.attr.methods import METHODS, Method, Place
+from captum_mi._checks import check_positive, enumerated
+from captum_mi.attr.methods import METHODS, Method, Place, ready_method, ready_methods
 from captum_mi.cli._options import (
     MODEL_FLAGS,
     add_model_flags,
@@ -87,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         default="nib",
-        help=f"one of {', '.join(METHODS)} (default: nib)",
+        help=f"one of {', '.join(ready_methods())} (default: nib)",
     )
     add_model_flags(parser)
     parser.add_argument(
@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _what_methods_give() -> str:
     """Returns what the methods' numbers say, and which methods have a place of their own."""
-    methods = METHODS.values()
+    methods = [METHODS[name] for name in ready_methods()]
     signed = [method.name for method in methods if method.unit == "cosine"]
     in_nats = [method.name for method in methods if method.unit == "nats"]
     placed = [method.name for method in methods if method.place is not Place.HIDDEN_STATES]
@@ -141,7 +141,7 @@ class Findings:
 
 def run(options: argparse.Namespace) -> None:
     """Explains an image or a text, writes the picture and the numbers, prints the table."""
-    method = METHODS[check_choice("--method", options.method, METHODS)]
+    method = ready_method(options.method, "--method")
     method.check_steps(check_positive("--steps", options.steps), "`--steps`")
     base = options.out.with_suffix("") if options.out.suffix in (".png", ".json") else options.out
     picture, numbers = Path(f"{base}.png"), Path(f"{base}.json")

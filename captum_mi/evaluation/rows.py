@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from captum_mi._checks import check_choice
-from captum_mi.attr.methods import METHODS, Place
+from captum_mi.attr.methods import METHODS, Place, ready_method, ready_methods
 from captum_mi.evaluation.control_rows import CONTROL_ROWS
 from captum_mi.evaluation.controls import CONTROLS
 from captum_mi.evaluation.method_row import Fitted, MethodRow
@@ -46,9 +46,12 @@ class Row(Protocol):
 
 
 def check_methods(methods: Sequence[str]) -> None:
-    """Raises ValueError if a name is not in ``METHODS`` or ``CONTROLS``, or comes twice."""
+    """Raises ValueError if a name is no method without ``fit`` or control, or comes twice."""
     for method in methods:
-        check_choice("methods", method, (*METHODS, *CONTROLS))
+        if method in METHODS:
+            ready_method(method, "methods")
+        else:
+            check_choice("methods", method, (*ready_methods(), *CONTROLS))
         if methods.count(method) > 1:
             raise ValueError(f"`methods` names {method!r} twice")
 

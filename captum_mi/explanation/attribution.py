@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_mi._checks import check_choice, enumerated
-from captum_mi.attr.methods import METHODS, STARTS, Method, Place, call_attribute
+from captum_mi.attr.methods import METHODS, STARTS, Method, Place, call_attribute, ready_method
 from captum_mi.explanation.statistics import TowerStatistics
 from captum_mi.maps import special_tokens
 from captum_mi.models import (
@@ -84,7 +84,7 @@ def attribute_image(
     """Attributes the similarity to the image, at the place that the method is made for.
 
     Args:
-        method: a name in ``METHODS``, whose ``place`` is explained.
+        method: a name in ``METHODS`` of a method that needs no fit; its ``place`` is explained.
         similarity: the model and the texts.
         processor: the model's processor.
         pixels: (B, 3, H, W).
@@ -109,7 +109,7 @@ def attribute_image(
         >>> attribute_image("nib", similarity, processor, pixels, 0).values.shape
         torch.Size([1, 65, 128])
     """
-    known = METHODS[check_choice("method", method, METHODS)]
+    known = ready_method(method)
     state = _state(known, similarity.model, "image", hidden_state, start)
     offered: dict[str, object] = {"target": target}
     if not STARTS & options.keys():
@@ -137,7 +137,7 @@ def attribute_text(
     """Attributes the similarity to the tokens of texts, at the place the method is made for.
 
     Args:
-        method: a name in ``METHODS``, whose ``place`` is explained.
+        method: a name in ``METHODS`` of a method that needs no fit; its ``place`` is explained.
         similarity: the model and the images, or a text encoder and the texts to compare with.
         processor: the model's processor, or its tokenizer.
         encoded: ``input_ids`` (B, T) and, where the model uses it, ``attention_mask``.
@@ -162,7 +162,7 @@ def attribute_text(
     """
     ids = encoded["input_ids"]
 
-    known = METHODS[check_choice("method", method, METHODS)]
+    known = ready_method(method)
     state = _state(known, similarity.model, "text", hidden_state, start)
     offered: dict[str, object] = {
         "target": target,

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from captum_mi._checks import check_choice, check_positive
-from captum_mi.attr.methods import METHODS
+from captum_mi._checks import check_positive
+from captum_mi.attr.methods import ready_method
 from captum_mi.explanation.attribution import Start, attribute_image
 from captum_mi.explanation.statistics import TowerStatistics
 from captum_mi.explanation.words import WordEvidence, explain_words, gap_of
@@ -100,7 +100,7 @@ def explain_pairs(
         processor: its processor.
         image: the image, in any form that the processor takes.
         texts: the texts.
-        method: a name in ``METHODS``.
+        method: a name in ``METHODS`` of a method that needs no fit.
         hidden_states: those to explain in the image and in the text tower, see
             ``models.towers.hidden_states``; None is that of the statistics to start at, or the
             method's default.
@@ -125,7 +125,7 @@ def explain_pairs(
         >>> explain_pairs(clip, processor, scene.image, scene.texts).pairs[0].heat.shape
         torch.Size([64, 64])
     """
-    known = METHODS[check_choice("method", method, METHODS)]
+    known = ready_method(method)
     check_positive("n_steps", n_steps)
     to_texts = ImageTextSimilarity(model, processor, texts)
     own = known if not isinstance(start, TowerStatistics) else start

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from captum_mi._checks import check_choice, check_positive
-from captum_mi.attr.methods import METHODS
+from captum_mi._checks import check_positive
+from captum_mi.attr.methods import ready_method
 from captum_mi.explanation.words import WordEvidence, explain_words
 from captum_mi.models import SentenceSimilarity
 
@@ -66,7 +66,7 @@ def explain_sentences(
         text: the text.
         others: the texts to compare it with.
         pooling: how tokens are pooled, see :class:`models.SentenceSimilarity`.
-        method: a name in ``METHODS``.
+        method: a name in ``METHODS`` of a method that needs no fit.
         hidden_state: the hidden state to explain, for methods that explain one; None is the
             method's default.
         start: where the method's path starts, see :func:`attribute_text`.
@@ -89,7 +89,7 @@ def explain_sentences(
         >>> pair.words[1].tokens.tokens
         ('<bos>', 'a', 'red', 'heart', '<eos>')
     """
-    known = METHODS[check_choice("method", method, METHODS)]
+    known = ready_method(method)
     check_positive("n_steps", n_steps)
     options = {"hidden_state": hidden_state, "start": start, **known.taken(n_steps=n_steps)}
 

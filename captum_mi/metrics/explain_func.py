@@ -13,7 +13,15 @@ from torch.nn.functional import interpolate
 from captum_mi import attr, maps
 from captum_mi._intervention.split import split_at
 from captum_mi.attr.channels import channel_axis
-from captum_mi.attr.methods import METHODS, STARTS, Method, call_attribute, takes_layer
+from captum_mi.attr.methods import (
+    METHODS,
+    STARTS,
+    Method,
+    call_attribute,
+    ready_method,
+    ready_methods,
+    takes_layer,
+)
 from captum_mi.models import EmbeddedText
 
 if TYPE_CHECKING:
@@ -40,11 +48,12 @@ def explain(
         model: the model, or Quantus' copy of it.
         inputs: (B, C, H, W) images, (B, D, T) token embeddings, or (B, F) features of a table.
         targets: (B,) index of each row's output.
-        method: a name in ``METHODS``, or of a class in ``captum_mi.attr`` or ``captum.attr``.
-            ``quantus.evaluate`` passes the key of its ``xai_methods`` here. On an ``EmbeddedText``
-            the special tokens are never masked, and are part of the default baseline. "rise" and
-            "RISE" mask the layer, and without one the input. "nib" starts at inputs of zero (mean
-            color, words of zero), "nib-zero" and the class NarrowingIB at the zero latent.
+        method: a name in ``METHODS``, or of a class in ``captum_mi.attr`` or ``captum.attr``, that
+            needs no fit. ``quantus.evaluate`` passes the key of its ``xai_methods`` here. On an
+            ``EmbeddedText`` the special tokens are never masked, and are part of the default
+            baseline. "rise" and "RISE" mask the layer, and without one the input. "nib" starts at
+            inputs of zero (mean color, words of zero), "nib-zero" and the class NarrowingIB at the
+            zero latent.
         layer: dotted name of the layer in the model, for a method that takes one. A name and not
             a module, for Quantus explains copies of the model. Of a table it must be one that holds
             the features themselves, such as the first with ``attribute_to_layer_input=True``.
@@ -113,14 +122,14 @@ def explain(
 
 
 def _in_table(method: str) -> Method | None:
-    """Returns the entry of a short name, or of a class that explains inputs and has one for layers.
+    """Returns the entry of a short name, or of a class that no other entry has.
 
-    So "RISE" is "rise".
+    So "RISE" is "rise", whose class for layers is another, and what needs a fit is told.
     """
     for known in METHODS.values():
-        names = [known.name, *([known.input_kind.__name__] if known.input_kind else [])]
-        if method in names:
-            return known
+        alone = known.kind if known.needs_fit else known.input_kind
+        if method in (known.name, alone and alone.__name__):
+            return ready_method(known.name)
     return None
 
 
@@ -130,8 +139,8 @@ def _kind(method: str) -> type[captum.attr.Attribution]:
         if isinstance(found, type) and issubclass(found, captum.attr.Attribution):
             return found
     raise ValueError(
-        f"`method` must be one of {', '.join(METHODS)}, or the name of an attribution class in"
-        f" captum_mi.attr or captum.attr, got {method!r}"
+        f"`method` must be one of {', '.join(ready_methods())}, or the name of an attribution class"
+        f" in captum_mi.attr or captum.attr, got {method!r}"
     )
 
 
