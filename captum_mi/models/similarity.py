@@ -31,6 +31,7 @@ class ImageTextSimilarity(nn.Module):
 
     Attributes:
         text_embeddings: (K, D) buffer of unit length, float32 for half-precision models.
+        embedding: passes on the images' embeddings, (B, D) of unit length: a layer of every model.
 
     Raises:
         TypeError: if ``texts`` is one text.
@@ -55,6 +56,7 @@ class ImageTextSimilarity(nn.Module):
         encoded = tokenize(model, processor, texts)
         self.model = model
         self.texts = list(texts)
+        self.embedding = nn.Identity()
         self.training = model.training
         on_device = {name: value.to(_device(model)) for name, value in encoded.items()}
         with torch.no_grad():
@@ -75,7 +77,7 @@ class ImageTextSimilarity(nn.Module):
             TypeError: if it is not the processor's ``pixel_values``.
             ValueError: if its shape is not such.
         """
-        features = unit(image_features(self.model, pixel_values))
+        features: Tensor = self.embedding(unit(image_features(self.model, pixel_values)))
         return features @ self.text_embeddings.to(features).T
 
     def log_likelihood(self, cosines: Tensor, target: Tensor) -> Tensor:
