@@ -7,6 +7,13 @@ from captum_mi.explanation.attribution import (
     attribute_text,
     layer_of,
 )
+from captum_mi.explanation.decomposition import (
+    FittedDecomposition,
+    ImageDecomposition,
+    decompose_image,
+    fit_decomposition,
+    load_decomposition,
+)
 from captum_mi.explanation.pairs import ImageExplanation, PairExplanation, explain_pairs
 from captum_mi.explanation.sentences import SentencePairExplanation, explain_sentences
 from captum_mi.explanation.statistics import TokenStatistics, TowerStatistics
@@ -14,6 +21,8 @@ from captum_mi.explanation.words import WordEvidence
 
 __all__ = [
     "Attributed",
+    "FittedDecomposition",
+    "ImageDecomposition",
     "ImageExplanation",
     "PairExplanation",
     "SentencePairExplanation",
@@ -23,7 +32,10 @@ __all__ = [
     "WordEvidence",
     "attribute_image",
     "attribute_text",
+    "decompose_image",
     "explain_pairs",
     "explain_sentences",
+    "fit_decomposition",
     "layer_of",
+    "load_decomposition",
 ]
