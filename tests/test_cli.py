@@ -266,7 +266,7 @@ def test_an_unknown_method_is_refused_before_a_model_is_loaded(more, tmp_path, c
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("command", [None, "explain", "evaluate", "estimate"])
+@pytest.mark.parametrize("command", [None, *COMMANDS])
 def test_help_shows_examples(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit, match="0"):
@@ -279,8 +279,9 @@ def test_help_shows_examples(command, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("command", "names"),
     [
-        ("explain", ready_methods()),
+        ("explain", METHODS),
         ("evaluate", [*ready_methods(), *CONTROLS, *SWEEPS]),
+        ("fit", ["nib-mean", "m2ib-prior", "infonce"]),
         ("estimate", [*ESTIMATORS, *COMPRESSORS]),
     ],
 )
@@ -303,7 +304,7 @@ def test_help_takes_the_methods_facts_from_their_table(monkeypatch, capsys):
         with pytest.raises(SystemExit, match="0"):
             main([command, "--help"])
         said[command] = " ".join(capsys.readouterr().out.split())
-    assert "mfaba, fastig, layered, placed (default: nib)" in said["explain"]
+    assert "mfaba, fastig, infonce, layered, placed (default: nib)" in said["explain"]
     assert "fastig layered placed, and to compare with, ig (Captum's Int" in said["evaluate"]
     for text in said.values():
         assert "m2ib, m2ib-prior, gradcam, fastig and layered explain the hidden state" in text
@@ -312,7 +313,8 @@ def test_help_takes_the_methods_facts_from_their_table(monkeypatch, capsys):
     for words in (
         "nib-mean, rise, mfaba, fastig and layered say what speaks for a text",
         "the numbers of m2ib, m2ib-prior and placed are the nats",
-        "rise, chefer, attention, mfaba and placed explain a place of their own",
+        "those of infonce, which takes no texts, are nats of the image's embedding",
+        "rise, chefer, attention, mfaba, infonce and placed explain a place of their own",
     ):
         assert words in said["explain"]
 

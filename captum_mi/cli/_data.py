@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captum_mi.cli._options import warn_of_embedded
@@ -23,13 +24,21 @@ DATA_FLAGS = {
 }
 """What the commands that read a data set call the library's arguments."""
 FITTED_FLAGS = {"latents": "--data", "loader": "--data"}
-"""What the commands that fit statistics call the library's arguments."""
+"""What the commands that fit call the library's arguments."""
 TO_FIT = 256
 """Pairs that statistics are fitted on."""
 
 
-def add_data_flags(parser: argparse.ArgumentParser, samples: int) -> None:
-    """Adds the flags of the data set, and of how many of its pairs are taken."""
+def add_data_flags(
+    parser: argparse.ArgumentParser, samples: int | None, said: str | None = None
+) -> None:
+    """Adds the flags of the data set, and of how many of its pairs are taken.
+
+    Args:
+        parser: of the command.
+        samples: how many pairs by default.
+        said: what the help says of it, if not the number alone.
+    """
     data = parser.add_argument_group("data (default: scenes)")
     data.add_argument(
         "--data", metavar="PLACE", help="a folder, a file, or a name on the Hugging Face hub"
@@ -67,7 +76,7 @@ def add_data_flags(parser: argparse.ArgumentParser, samples: int) -> None:
         type=int,
         default=samples,
         metavar="N",
-        help=f"pairs, evenly spread over the data set (default: {samples})",
+        help=f"pairs, evenly spread over the data set (default: {said or samples})",
     )
 
 
@@ -94,3 +103,23 @@ def read_pairs(
     warn_of_embedded(options)
     flags = "".join(f" {DATA_FLAGS[name]} {value!r}" for name, value in given.items())
     return pairs, f"{options.data}{flags} (first text: {pairs[0].text!r})"
+
+
+def read_images(options: argparse.Namespace, samples: int) -> tuple[Sequence[Pair], str]:
+    """Returns images whose texts do not matter, evenly spread, and what they are.
+
+    Those of a folder, however deep, need no texts there; other data are read as pairs.
+    """
+    from torchvision.datasets.folder import is_image_file
+
+    from captum_mi.datasets import Pair
+
+    alone = all(getattr(options, name) is None for name in DATA_FLAGS.keys() - {"data"})
+    folder = Path(options.data) if options.data is not None and alone else None
+    found = sorted(file for file in folder.rglob("*") if is_image_file(file.name)) if folder else []
+    if not found:
+        return read_pairs(options, samples, others=True)
+    warn_of_embedded(options)
+    count = min(samples, len(found))
+    files = [found[i * len(found) // count] for i in range(count)]
+    return [Pair(str(file), file.name, file) for file in files], f"{count} images of {folder}"

@@ -6,15 +6,15 @@ import argparse
 import json
 import shlex
 import textwrap
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captum_mi._checks import check_positive, enumerated
-from captum_mi.attr.methods import METHODS, Method, Place, ready_method, ready_methods
+from captum_mi._checks import check_choice, check_positive, enumerated
+from captum_mi.attr.methods import METHODS, Method, Place
+from captum_mi.cli import _decomposition
+from captum_mi.cli._findings import SHIPPED, Findings, shipped_scene, table_of_words
 from captum_mi.cli._options import (
     MODEL_FLAGS,
     add_model_flags,
@@ -23,12 +23,7 @@ from captum_mi.cli._options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from matplotlib.figure import Figure
     from PIL.Image import Image
-
-    from captum_mi.explanation import WordEvidence
 
 HELP = "where in an image, and in which words, the evidence for a text lies"
 DESCRIPTION = (
@@ -48,22 +43,19 @@ examples:
       the published method: a path from the zero latent, three blocks before the end of both towers
   captum-mi explain "a dog sleeps" "a cat naps" --model sentence-transformers/all-MiniLM-L6-v2
       why two texts are similar, word by word, from both sides
+  captum-mi explain scene.png --method infonce
+      what each patch tells of the image's embedding, and what of it the choice among texts needs
 """
 FLAGS = MODEL_FLAGS | {
+    "forward_func": "--model",
     "layer_baselines": "--start",
+    "path": "--fitted",
     "prior": "--start",
     "start": "--start",
     "texts": "TEXT",
 }
 
-EXTREMES = {
-    "cosine": ("most for it", "most against it"),
-    "nats": ("most nats", "fewest nats"),
-    None: ("most relevant", "least relevant"),
-}
-NONE = [(0.0, "-")]
 PACKAGES = ("captum_mi", "captum", "torch", "transformers")
-SHIPPED_SCENE = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         default="nib",
-        help=f"one of {', '.join(ready_methods())} (default: nib)",
+        help=f"one of {', '.join(METHODS)} (default: nib)",
     )
     add_model_flags(parser)
     parser.add_argument(
@@ -97,6 +89,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "where the path of nib starts: the zero latent (the published method), a blank input,"
             " or the mean of statistics that captum-mi fit wrote, which m2ib takes its noise from"
             " (default: nib blank, nib-zero and m2ib zero)"
+        ),
+    )
+    parser.add_argument(
+        "--fitted",
+        type=Path,
+        metavar="FILE",
+        help=(
+            "what infonce explains with: a file that captum-mi fit --method infonce wrote for the"
+            " model (default: one that the package ships for the embedded CLIP)"
         ),
     )
     parser.add_argument(
@@ -110,44 +111,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _what_methods_give() -> str:
     """Returns what the methods' numbers say, and which methods have a place of their own."""
-    methods = [METHODS[name] for name in ready_methods()]
+    methods = METHODS.values()
     signed = [method.name for method in methods if method.unit == "cosine"]
     in_nats = [method.name for method in methods if method.unit == "nats"]
+    fitted = [method.name for method in methods if method.needs_fit]
     placed = [method.name for method in methods if method.place is not Place.HIDDEN_STATES]
     return (
         f"{enumerated(signed)} say what speaks for a text and what against it; the numbers of"
-        f" {enumerated(in_nats)} are the nats that the text needs; the others say what is relevant."
+        f" {enumerated(in_nats)} are the nats that the text needs; those of {enumerated(fitted)},"
+        " which takes no texts, are nats of the image's embedding, and of the choice that it was"
+        " fitted to; the others say what is relevant."
         f" {enumerated(placed)} explain a place of their own, whatever --hidden-state says; the"
         " JSON names it."
     )
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What was explained, for the picture, the numbers and the table.
-
-    Attributes:
-        settings: what was explained, and how.
-        draw: makes the picture, given a ``caption``.
-        explanations: the numbers.
-        lines: of each line of the table the text, the cosine and what the words say.
-    """
-
-    settings: dict[str, object]
-    draw: Callable[..., Figure]
-    explanations: list[dict[str, object]]
-    lines: list[tuple[str, float, WordEvidence]]
-
-
 def run(options: argparse.Namespace) -> None:
     """Explains an image or a text, writes the picture and the numbers, prints the table."""
-    method = ready_method(options.method, "--method")
+    method = METHODS[check_choice("--method", options.method, METHODS)]
     method.check_steps(check_positive("--steps", options.steps), "`--steps`")
     base = options.out.with_suffix("") if options.out.suffix in (".png", ".json") else options.out
     picture, numbers = Path(f"{base}.png"), Path(f"{base}.json")
     for path in (picture, numbers):
         check_out(path)
-    found = _of_texts(options, method) if _explains_texts(options) else _of_image(options, method)
+    if options.fitted is not None and not method.needs_fit:
+        raise ValueError(f"`--fitted` is not for `--method` {method.name}, which needs no fit")
+    if method.needs_fit:
+        found = _decomposition.explain(options)
+    else:
+        explained = _of_texts if _explains_texts(options) else _of_image
+        found = explained(options, method)
     settings = {
         **found.settings,
         "model": options.model or "embedded",
@@ -170,7 +163,7 @@ def run(options: argparse.Namespace) -> None:
         "explanations": found.explanations,
     }
     numbers.write_text(json.dumps(written, indent=1) + "\n")
-    print(_table(found.lines, method.unit))
+    print(found.table)
     print(f"\nwrote {picture} and {numbers}")
 
 
@@ -222,7 +215,7 @@ def _of_image(options: argparse.Namespace, method: Method) -> Findings:
             losses=[pair.words.losses for pair in pairs],
         ),
         [pair.as_dict() for pair in pairs],
-        [(pair.text, pair.cosine, pair.words) for pair in pairs],
+        table_of_words([(pair.text, pair.cosine, pair.words) for pair in pairs], method.unit),
     )
 
 
@@ -285,7 +278,7 @@ def _of_texts(options: argparse.Namespace, method: Method) -> Findings:
             losses=[words.losses for _, _, words, _ in sides],
         ),
         [pair.as_dict() for pair in pairs],
-        [(text, cosine, words) for text, cosine, words, _ in sides],
+        table_of_words([(text, cosine, words) for text, cosine, words, _ in sides], method.unit),
     )
 
 
@@ -313,12 +306,11 @@ def _image_and_texts(options: argparse.Namespace) -> tuple[Image, list[str], str
     """Reads the image and the texts, or takes a shipped scene, its caption and its objects."""
     from PIL.Image import fromarray
 
-    from captum_mi.datasets import Scenes
     from captum_mi.datasets.pairs import read_image
 
     if options.image is None:
-        scene = Scenes(SHIPPED_SCENE + 1, objects=2)[SHIPPED_SCENE]
-        return fromarray(scene.image), [scene.caption, *scene.texts], "shipped scene"
+        scene = shipped_scene()
+        return fromarray(scene.image), [scene.caption, *scene.texts], SHIPPED
     if len(options.image.split()) > 1 and not _is_file(options.image):
         raise ValueError(
             f"there is no image {options.image!r}; give the path of an image file first, or, to"
@@ -340,24 +332,3 @@ def _image_and_texts(options: argparse.Namespace) -> tuple[Image, list[str], str
             )
     warn_of_embedded(options)
     return image, options.texts, options.image
-
-
-def _table(lines: Sequence[tuple[str, float, WordEvidence]], unit: str | None) -> str:
-    width = max(len("text"), *(len(text) for text, *_ in lines))
-    first, last = EXTREMES[unit]
-    rows = [f"{'text':{width}}  cosine  {first:14}  {last:16}  most lost without"]
-    for text, cosine, words in lines:
-        tokens = words.tokens
-        columns = zip(tokens.scores, tokens.tokens, tokens.special, strict=True)
-        scores = [(score, token) for score, token, special in columns if not special]
-        (high, best), (low, worst) = max(scores or NONE), min(scores or NONE)
-        strongest, weakest = f"{best} {high:.3f}", f"{worst} {low:.3f}"
-        if unit == "cosine":
-            strongest = f"{best} {high:+.3f}" if high > 0 else "-"
-            weakest = f"{worst} {low:+.3f}" if low < 0 else "-"
-        known = zip(words.losses, tokens.tokens, strict=True)
-        loss, lost = max([(loss, token) for loss, token in known if not isnan(loss)] or NONE)
-        rows.append(
-            f"{text:{width}}  {cosine:6.3f}  {strongest:14}  {weakest:16}  {lost} {loss:+.3f}"
-        )
-    return "\n".join(rows)
