@@ -254,6 +254,7 @@ def test_command_trains_and_tells_the_accuracy(command, folder, tmp_path, monkey
     monkeypatch.setattr(data, "training_episodes", noted)
     command("train", "--out", file, *images, "--ways", 3, "--steps", 2, "--seed", 1)
     assert asked == [{"ways": 3, "shots": 1, "length": 2, "seed": 1}]
+    assert torch.initial_seed() == 1
     assert f"wrote {file}; accuracy on other images" in capsys.readouterr().out
     command("accuracy", file, *images, "--ways", 3, "--shots", 2, "--episodes", 4)
     assert "held-out classes, 3-way 2-shot: " in capsys.readouterr().out
@@ -289,12 +290,12 @@ def test_command_refuses_what_is_not_there(command, tmp_path, capsys):
 
 @pytest.fixture
 def digits(tmp_path):
-    """120 images in MNIST's files; the first pixel tells digit and file."""
+    """120 images in MNIST's files; the first pixel of a digit is its number plus one."""
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     labels = bytes(i % 10 for i in range(120))
-    for part, base in (("train", 10), ("t10k", 20)):
-        images = b"".join(bytes([base + label]) + bytes(28 * 28 - 1) for label in labels)
+    images = b"".join(bytes([label + 1]) + bytes(28 * 28 - 1) for label in labels)
+    for part in ("train", "t10k"):
         (raw / f"{part}-images-idx3-ubyte").write_bytes(
             struct.pack(">4i", 2051, 120, 28, 28) + images
         )
@@ -307,16 +308,29 @@ def test_odd_digits_are_held_out(digits, monkeypatch):
     options = {"ways": 5, "shots": 1, "length": 3}
     train, validation = data.training_episodes("mnist", digits, **options, seed=0)
     test = data.held_out_episodes("mnist", digits, **options)
-    for episodes, base, known in ((train, 10, 0), (validation, 10, 0), (test, 20, 1)):
-        for episode in map(episodes.__getitem__, range(3)):
-            assert {label % 2 for label in episode.classes} == {known}
+    for episodes, odd in ((train, 0), (validation, 0), (test, 1)):
+        for i in range(3):
+            episode = episodes[i]
+            assert {label % 2 for label in episode.classes} == {odd}
             shown = episode.support[:, 0, 0, 0].mul(255).round().int().tolist()
-            assert shown == [base + label for label in episode.classes]
+            assert shown == [label + 1 for label in episode.classes]
 
 
-def test_held_out_classes_and_images_are_not_trained_on(monkeypatch):
-    monkeypatch.setattr(data, "TRAINING_SCENES", (900, 1))
-    monkeypatch.setattr(data, "HELD_OUT_SCENES", (600, 2))
+def test_the_seed_draws_the_episodes_and_the_images_to_validate_with(digits, monkeypatch):
+    monkeypatch.setattr(data, "QUERIES", 1)
+    options = {"ways": 2, "shots": 1, "length": 20}
+    drawn, validated_with = [], []
+    for seed in (0, 0, 1):
+        train, validation = data.training_episodes("mnist", digits, **options, seed=seed)
+        assert not set(train.dataset.indices) & set(validation.dataset.indices)
+        drawn.append([train[i].classes for i in range(20)])
+        validated_with.append(set(validation.dataset.indices))
+    for first, again, other in (drawn, validated_with):
+        assert first == again != other
+
+
+def test_held_out_scenes_are_not_trained_on(monkeypatch):
+    monkeypatch.setattr(data, "SCENES", (900, 1))
     monkeypatch.setattr(data, "VALIDATION", 0.5)
     monkeypatch.setattr(data, "QUERIES", 1)
     options = {"ways": 5, "shots": 1, "length": 30}
@@ -328,9 +342,3 @@ def test_held_out_classes_and_images_are_not_trained_on(monkeypatch):
     )
     assert new == set(range(0, 64, 5))
     assert known | other == set(range(64)) - new
-    shown = [
-        {image.sum().item() for i in range(30) for image in episodes[i].support}
-        for episodes in (train, validation, test)
-    ]
-    assert not shown[0] & shown[1]
-    assert not shown[0] & shown[2]

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATA = ("scenes", "mnist", "folder")
-TRAINING_SCENES = 8000, 2_000_003  # how many, and their seed
-HELD_OUT_SCENES = 4000, 2_000_029
+SCENES = 8000, 2_000_003  # how many, and their seed
 SIZE = 84  # of images from a folder, as Snell et al. have them
 VALIDATION = 0.2  # of each class
 VALIDATION_EPISODES = 100
@@ -41,7 +40,7 @@ def training_episodes(
     Raises:
         ValueError: if ``root`` does not hold the data, or there are too few classes or images.
     """
-    images, held_out = _read(data, root, train=True)
+    images, held_out = _read(data, root)
     labels = np.asarray(images.targets)
     known = np.flatnonzero(~np.isin(labels, held_out))
     kept, checked = train_test_split(
@@ -71,14 +70,14 @@ def held_out_episodes(
     Raises:
         ValueError: if ``root`` does not hold the data, or there are too few classes or images.
     """
-    images, held_out = _read(data, root, train=False)
+    images, held_out = _read(data, root)
     return Episodes(images, ways, shots, QUERIES, length=length, classes=held_out)
 
 
-def _read(data: str, root: Path | None, *, train: bool) -> tuple[Any, Sequence[int]]:
-    """Returns images to train on, or to test with, of all classes, and the classes to hold out."""
+def _read(data: str, root: Path | None) -> tuple[Any, Sequence[int]]:
+    """Returns images of all classes, and the classes to hold out."""
     if data == "scenes":
-        length, seed = TRAINING_SCENES if train else HELD_OUT_SCENES
+        length, seed = SCENES
         scenes = SceneClasses(length, seed=seed)
         return scenes, range(0, len(scenes.classes), 5)
     if root is None or not root.is_dir():
@@ -87,7 +86,7 @@ def _read(data: str, root: Path | None, *, train: bool) -> tuple[Any, Sequence[i
         folder = ImageFolder(root, Compose([Resize(SIZE), CenterCrop(SIZE), ToTensor()]))
         return folder, range(0, len(folder.classes), 5)
     try:
-        return MNIST(root, train, transform=ToTensor()), range(1, 10, 2)
+        return MNIST(root, transform=ToTensor()), range(1, 10, 2)
     except RuntimeError:
         raise ValueError(
             f"`root` {str(root)!r} holds no MNIST; torchvision.datasets.MNIST(root, download=True)"
