@@ -303,17 +303,32 @@ def digits(tmp_path):
     return tmp_path
 
 
-def test_odd_digits_are_held_out(digits, monkeypatch):
+def test_digits_to_train_on_are_turned_and_those_held_out_stand(digits, monkeypatch):
     monkeypatch.setattr(data, "QUERIES", 1)
-    options = {"ways": 5, "shots": 1, "length": 3}
+    monkeypatch.setattr(data, "DISTORTION", nn.Identity())
+    options = {"ways": 5, "shots": 1, "length": 20}
     train, validation = data.training_episodes("mnist", digits, **options, seed=0)
     test = data.held_out_episodes("mnist", digits, **options)
-    for episodes, odd in ((train, 0), (validation, 0), (test, 1)):
-        for i in range(3):
+    corners = {0: (0, 0), 1: (27, 0), 3: (0, 27)}  # where quarter turns take the first pixel
+    known = {10 * turn + digit for turn in corners for digit in range(0, 10, 2)}
+    for episodes, classes in ((train, known), (validation, known), (test, {1, 3, 5, 7, 9})):
+        seen = set()
+        for i in range(20):
             episode = episodes[i]
-            assert {label % 2 for label in episode.classes} == {odd}
-            shown = episode.support[:, 0, 0, 0].mul(255).round().int().tolist()
-            assert shown == [label + 1 for label in episode.classes]
+            for image, label in zip(episode.support, episode.classes, strict=True):
+                row, column = corners[label // 10]
+                assert image[0, row, column].item() * 255 == pytest.approx(label % 10 + 1)
+                seen.add(label)
+        assert seen == classes
+
+
+def test_digits_to_train_on_are_distorted_anew_and_those_held_out_are_not(digits, monkeypatch):
+    monkeypatch.setattr(data, "QUERIES", 1)
+    options = {"ways": 5, "shots": 1, "length": 1}
+    train, _ = data.training_episodes("mnist", digits, **options, seed=0)
+    test = data.held_out_episodes("mnist", digits, **options)
+    assert not torch.equal(train[0].support, train[0].support)
+    assert torch.equal(test[0].support, test[0].support)
 
 
 def test_the_seed_draws_the_episodes_and_the_images_to_validate_with(digits, monkeypatch):
