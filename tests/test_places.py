@@ -33,6 +33,7 @@ FORMS = {  # shape of the value, layer, what is expected: axis, prefix, map size
     "volumes": ((2, 5, 2, 3, 4), nn.Conv3d(3, 5, 4), 1, 0, (2, 3, 4)),
     "tokens": ((2, 6, 5), nn.LayerNorm(5), 2, 0, (6,)),
     "tokens behind one": ((2, 7, 5), nn.LayerNorm(5), 2, 1, (6,)),
+    "tokens that are no patches": ((2, 5, 5), nn.LayerNorm(5), 2, 0, (5,)),
     "tokens behind five": ((2, 11, 5), nn.LayerNorm(5), 2, 5, (6,)),
 }
 

@@ -33,7 +33,6 @@ class TwoLayers:
         self._layer = layer
         self._global_layer = global_layer
 
-    @torch.no_grad()
     def values(
         self, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: object = None
     ) -> tuple[Tensor, Tensor]:
@@ -48,6 +47,7 @@ class TwoLayers:
         found: list[object] = []
         with (
             torch.inference_mode(mode=False),
+            torch.no_grad(),  # which leaving inference mode has undone
             self._refusing_training(),
             edit_output(self._layer, lambda value: found.append(nested.detached_copy(value))),
         ):

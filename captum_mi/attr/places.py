@@ -60,8 +60,10 @@ class Places:
                 " layer"
             )
         axis = channel_axis(value, layer, forward_func, inputs)
-        tokens = value.ndim == 3 and axis == 2
-        prefix = prefix_before_map(value.shape[1], inputs, forward_func) if tokens else 0
+        prefix = 0
+        if value.ndim == 3 and axis == 2:
+            with suppress(ValueError):  # tokens that are no patches are all places
+                prefix = prefix_before_map(value.shape[1], inputs, forward_func)
         return cls(tuple(value.shape[1:]), axis, prefix)
 
     @property
