@@ -276,6 +276,26 @@ def test_a_model_that_runs_without_gradients_is_refused():
         method.fit(batches(), 1, validation=0.25)
 
 
+def test_layers_that_fused_code_would_skip():
+    """PyTorch runs a transformer layer without gradients in one piece, past its modules."""
+    inside = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+    model = nn.Sequential(nn.Flatten(2), nn.Linear(64, 6), inside, nn.Flatten(), nn.Linear(18, 5))
+    method = InfoNCEDecomposition(model.eval(), inside.norm1, model[4], hidden=8)
+    method.fit(batches(), 1, validation=0.25)
+    assert method.attribute(IMAGES).shape == (40, 3, 1)
+
+
+def test_batches_are_brought_to_where_the_weights_are():
+    """A function whose layers have no weights shows none: then to where it was fitted."""
+    model = network()
+    method = InfoNCEDecomposition(model, model[2], model[6], hidden=8)
+    assert method._layers.device == torch.device("cpu")
+    hidden = InfoNCEDecomposition(lambda x: model(x), model[3], model[6], hidden=8)
+    assert hidden._layers.device is None
+    hidden.fit(batches(), 1, validation=0.25, device="cpu")
+    assert hidden.information(batches()).total.n_samples == 40
+
+
 @pytest.mark.parametrize("critic", ["separable", "concat"])
 @pytest.mark.parametrize("place_aware", [True, False])
 def test_tokens_of_a_transformer(critic, place_aware):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from captum_mi.estimators.bounds import info_nce, local_info_nce, pointwise_info_nce
+from captum_mi.estimators import info_nce, local_info_nce, pointwise_info_nce
 
 
 def loops(scores):

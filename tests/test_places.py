@@ -129,5 +129,7 @@ def test_a_layer_without_places_is_refused(shape):
 
 def test_three_axes_that_may_be_either_are_asked_for():
     model = nn.Sequential(nn.Conv1d(3, 5, 4), nn.Identity())
-    with pytest.raises(ValueError, match=r"may hold \(B, C, L\) or tokens \(B, T, D\)"):
+    with pytest.raises(
+        ValueError, match=r"'1' \(Identity\) does not tell which axis of \(2, 5, 9\)"
+    ):
         Places.of(torch.zeros(2, 5, 9), model[1], model, [torch.zeros(2, 3, 12)])

@@ -83,7 +83,7 @@ def hold_out(
         TypeError: if a share of the loader cannot be held out.
         ValueError: if ``validation`` is no share, or leaves no batch.
     """
-    if not isinstance(validation, (int, float)):
+    if isinstance(validation, Iterable):
         return loader, validation
     if not 0 < validation < 1:
         raise ValueError(f"`validation` must lie between 0 and 1, or be a loader, got {validation}")

@@ -14,7 +14,7 @@ from captum_mi._intervention.arguments import as_tuple, model_arguments
 from captum_mi._intervention.hooks import edit_output, layer_value, module_name, watch_calls
 from captum_mi._intervention.split import split_at
 from captum_mi._intervention.suffix import LayerSuffix
-from captum_mi._intervention.trace import is_random
+from captum_mi._intervention.trace import AS_WRITTEN, is_random
 
 
 class TwoLayers:
@@ -48,6 +48,7 @@ class TwoLayers:
         with (
             torch.inference_mode(mode=False),
             torch.no_grad(),  # which leaving inference mode has undone
+            AS_WRITTEN,
             self._refusing_training(),
             edit_output(self._layer, lambda value: found.append(nested.detached_copy(value))),
         ):
@@ -102,15 +103,15 @@ class TwoLayers:
             yield
 
     @property
-    def device(self) -> torch.device:
-        """Where the model's weights are; the CPU if it has none."""
+    def device(self) -> torch.device | None:
+        """Where the model's weights are; None if it shows none."""
         owner = getattr(self._forward_func, "__self__", self._forward_func)
         owners = [self._layer, self._global_layer, owner]
         for module in owners:
             if isinstance(module, nn.Module):
                 for weight in module.parameters():
                     return weight.device
-        return torch.device("cpu")
+        return None
 
     def _z(self, value: object, rows: int) -> Tensor:
         return self._tensor(value, self._global_layer, rows).flatten(1).float()

@@ -171,7 +171,8 @@ class InfoNCEDecomposition(LayerAttribution):
                 number of each place; their number caps what can be measured at log(1 + M) nats.
             seed: draws weights, noise, and which samples a share holds out; a loader that stays
                 whole draws its batches itself.
-            device: where the batches are brought to; None: where the model is.
+            device: where the batches are brought to; None: where the model's weights are, or the
+                CPU if a function shows none.
 
         Returns:
             one entry for each epoch; its error is the objective on held-out images, in nats: beta
@@ -204,7 +205,7 @@ class InfoNCEDecomposition(LayerAttribution):
             patience=patience,
             n_negatives=n_negatives,
             seed=seed,
-            device=self._layers.device if device is None else torch.device(device),
+            device=torch.device(device or self._layers.device or "cpu"),
         )
         return self.history
 
@@ -273,11 +274,12 @@ class InfoNCEDecomposition(LayerAttribution):
             ValueError: if there are fewer than two images, a layer has another shape than it was
                 fitted on, or holds a NaN.
         """
-        places = self._ready().places
+        networks = self._ready()
+        places, device = networks.places, self._layers.device or networks.z_mean.device
         generator = torch.Generator().manual_seed(seed)
         parts = []
         for given in tqdm(loader, desc="information", leave=False, delay=2):
-            inputs = Batch.of(given, self._layers.device).inputs
+            inputs = Batch.of(given, device).inputs
             latent, z = self._layers.values(inputs)
             shape = (NOISES, len(inputs), places.count, places.channels)
             parts.append(self._decomposed(latent, z, torch.randn(shape, generator=generator)))
@@ -333,7 +335,7 @@ class InfoNCEDecomposition(LayerAttribution):
         with torch.random.fork_rng(devices=[]):
             networks = loaded._build(places, len(state["z_mean"]), len(state["total.negatives"]))
         networks.load_state_dict(state)
-        networks.to(loaded._layers.device).requires_grad_(requires_grad=False).eval()
+        networks.to(loaded._layers.device or "cpu").requires_grad_(requires_grad=False).eval()
         loaded._networks = networks
         return loaded
 

@@ -59,7 +59,14 @@ class Places:
                 f" such as (B, C, h, w) or (B, T, D), got {tuple(value.shape)}; choose an earlier"
                 " layer"
             )
-        axis = channel_axis(value, layer, forward_func, inputs)
+        try:
+            axis = channel_axis(value, layer, forward_func, inputs)
+        except ValueError as error:
+            raise ValueError(
+                f"layer {module_name(forward_func, layer)} does not tell which axis of"
+                f" {tuple(value.shape)} holds its channels; choose one whose type does, such as a"
+                " convolution, a norm or a linear layer"
+            ) from error
         prefix = 0
         if value.ndim == 3 and axis == 2:
             with suppress(ValueError):  # tokens that are no patches are all places

@@ -2,7 +2,7 @@
 
 from captum_mi.estimators.autoencoder import Autoencoder
 from captum_mi.estimators.base import EntropyEstimator, Estimate, MutualInformationEstimator
-from captum_mi.estimators.bounds import info_nce
+from captum_mi.estimators.bounds import info_nce, local_info_nce, pointwise_info_nce
 from captum_mi.estimators.compression import PCA, Compressed, Compressor
 from captum_mi.estimators.kde import KernelDensity
 from captum_mi.estimators.knn import KSG, KozachenkoLeonenko, WeightedKozachenkoLeonenko
@@ -24,4 +24,6 @@ __all__ = [
     "WeightedKozachenkoLeonenko",
     "compress_wide",
     "info_nce",
+    "local_info_nce",
+    "pointwise_info_nce",
 ]

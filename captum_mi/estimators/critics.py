@@ -73,7 +73,14 @@ class Critic(nn.Module, ABC):
         if rows >= n_images:
             return part(z, x, 0)
         parts: list[Tensor] = [
-            checkpoint(part, z, x[first : first + rows], first, use_reentrant=False)
+            checkpoint(
+                part,
+                z,
+                x[first : first + rows],
+                first,
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
             for first in range(0, n_images, rows)
         ]
         return torch.stack(parts).logsumexp(dim=0)
