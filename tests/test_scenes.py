@@ -50,6 +50,18 @@ def test_every_kind_of_object_occurs():
     assert len(COLORS) == len(SHAPES) == 8
 
 
+def test_the_first_object_has_colors_of_its_own():
+    named = "red", "green"
+    scenes = Scenes(60, seed=4, objects=3, first_colors=named)
+    first, *others = zip(*([color for color, _ in scene.objects] for scene in scenes), strict=True)
+    assert set(first) == set(named)
+    assert {*others[0], *others[1]} == set(COLORS) - set(named)
+    for scene, plain in zip(scenes, Scenes(60, seed=4, objects=3), strict=True):
+        assert np.array_equal(scene.masks, plain.masks)
+        distance = abs(np.median(scene.image[scene.masks[0]], axis=0) - COLORS[scene.objects[0][0]])
+        assert distance.max() < 16
+
+
 def test_captions_name_all_or_some():
     scene = Scenes(20, seed=1, objects=3)[0]
     first, second, third = scene.texts
@@ -71,6 +83,9 @@ def test_single_object_texts():
     [
         ({"length": 0}, "`length` must be at least 1, got 0"),
         ({"length": 3, "objects": 4}, "`objects` must be one of None, 1, 2, 3, got 4"),
+        ({"length": 3, "first_colors": ["pink"]}, "`first_colors` must be one of 'red', 'green'"),
+        ({"length": 3, "first_colors": []}, "`first_colors` must be 1 to 6 colors, .* got 0"),
+        ({"length": 3, "first_colors": list(COLORS)}, "two are left for other objects, got 8"),
     ],
 )
 def test_bad_arguments(arguments, words):

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from captum_mi._checks import check_choice, check_positive, enumerated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -129,9 +129,11 @@ class Scenes(Dataset[Scene]):
         seed: seed of the whole set.
         objects: exact number of objects per scene, 1 to 3; None draws it for each scene.
         name_all: whether the caption names every object or a random non-empty part of them.
+        first_colors: those that the first object may have, and no other one; None: any color.
 
     Raises:
-        ValueError: if ``length`` or ``objects`` is out of range.
+        ValueError: if ``length`` or ``objects`` is out of range, ``first_colors`` names none that
+            there is, or leaves fewer than two.
 
     Example:
         >>> scene = Scenes(10, seed=0, objects=2)[3]
@@ -146,12 +148,14 @@ class Scenes(Dataset[Scene]):
         seed: int = 0,
         objects: int | None = None,
         name_all: bool = True,
+        first_colors: Sequence[str] | None = None,
     ) -> None:
         """Stores the settings; nothing is drawn before a scene is asked for."""
         self.length = check_positive("length", length)
         self.objects = check_choice("objects", objects, (None, *range(1, MAX_OBJECTS + 1)))
         self.seed = seed
         self.name_all = name_all
+        self.first_colors = None if first_colors is None else _check_colors(first_colors)
 
     def __len__(self) -> int:
         """Returns the number of scenes."""
@@ -163,7 +167,11 @@ class Scenes(Dataset[Scene]):
             raise IndexError(f"scene {index} of {self.length}")
         rng = np.random.default_rng((self.seed, index % self.length))
         count = self.objects or int(rng.integers(1, MAX_OBJECTS + 1))
-        colors = rng.permutation(list(COLORS))[:count].tolist()
+        colors: list[str] = rng.permutation(list(COLORS)).tolist()
+        if self.first_colors is not None:
+            first = next(color for color in colors if color in self.first_colors)
+            colors = [first, *(color for color in colors if color not in self.first_colors)]
+        colors = colors[:count]
         shapes = rng.permutation(list(SHAPES))[:count].tolist()
         image = _ground(rng)
         masks = np.zeros((count, SIZE, SIZE), dtype=bool)
@@ -180,6 +188,18 @@ class Scenes(Dataset[Scene]):
             masks=masks,
             named=named,
         )
+
+
+def _check_colors(first_colors: Sequence[str]) -> set[str]:
+    """Returns the colors of first objects; raises ValueError if others could have none."""
+    found = {check_choice("first_colors", color, COLORS) for color in first_colors}
+    most = len(COLORS) - (MAX_OBJECTS - 1)
+    if not 1 <= len(found) <= most:
+        raise ValueError(
+            f"`first_colors` must be 1 to {most} colors, so that two are left for other objects,"
+            f" got {len(found)}"
+        )
+    return found
 
 
 _AXIS = np.arange(SIZE, dtype=np.float32)
