@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 
 from captum_mi.attr import InfoNCEDecomposition
 from captum_mi.cli import main
+from captum_mi.cli._decomposition import NAMED
 from captum_mi.datasets import Scenes
+from captum_mi.evaluation.pointing import SEED
 from captum_mi.explanation import decompose_image, load_decomposition
 
 METHOD = ["--method", "infonce"]
@@ -74,7 +76,11 @@ def test_the_fit_says_what_it_found(fitted, tmp_path, capsys, embedded):
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)  # the seed decides
     first, second, *parts, last, wrote = capsys.readouterr().out.splitlines()
-    assert re.fullmatch("scenes of two obj.*: the places of hidden state 2 in 27 images", first)
+    texts = len(
+        {scene.texts[0] for scene in Scenes(30, seed=SEED + 1, objects=2, first_colors=NAMED)}
+    )
+    where = f"the places of hidden state 2 in 27 images, and the choice among {texts} texts"
+    assert first == f"scenes of two objects, one named: {where}"
     assert second == "means over 3 others, nats ± standard error:"
     numbers = [re.fullmatch(r"  (\w+) +(-?[\d.]+) ± [\d.]+", line).groups() for line in parts]
     assert [name for name, _ in numbers] == ["total", "decision", "redundant"]
@@ -105,7 +111,10 @@ def test_a_folder_of_images_and_texts_to_choose_among(tmp_path, monkeypatch, cap
     assert (seen["epochs"], seen["seed"]) == (3, 7)
     assert all(isinstance(batch, torch.Tensor) for batch in seen["loader"])
     captured = capsys.readouterr()
-    assert captured.out.startswith("25 images of images: the places of hidden state 1 in 22 images")
+    assert captured.out.startswith(
+        "25 images of images: the places of hidden state 1 in 22 images,"
+    )
+    assert "and the choice among 2 texts\n" in captured.out
     assert captured.err.count("without `--model` the embedded model explains") == 1
     assert (tmp_path / "infonce.safetensors").stat().st_size > 10_000
 

@@ -36,6 +36,14 @@ def test_scenes_are_pairs():
         scene_pairs(0)
 
 
+def test_the_object_that_a_scene_names_may_have_colors_of_its_own():
+    pairs = scene_pairs(20, seed=3, first_colors=["red", "cyan"])
+    scenes = Scenes(20, seed=3, objects=2, first_colors=["red", "cyan"])
+    assert [pair.text for pair in pairs] == [scene.texts[0] for scene in scenes]
+    assert {pair.text.split()[1] for pair in pairs} == {"red", "cyan"}
+    assert np.array_equal(pairs[4].source, scenes[4].image)
+
+
 def test_scenes_are_drawn_when_asked_for(monkeypatch):
     drawn = []
     draw = Scenes.__getitem__

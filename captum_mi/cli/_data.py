@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from captum_mi.cli._options import warn_of_embedded
 
@@ -81,7 +81,11 @@ def add_data_flags(
 
 
 def read_pairs(
-    options: argparse.Namespace, samples: int, *, others: bool = False
+    options: argparse.Namespace,
+    samples: int,
+    *,
+    others: bool = False,
+    first_colors: Sequence[str] | None = None,
 ) -> tuple[Sequence[Pair], str]:
     """Returns pairs of the data set, evenly spread, and what they are.
 
@@ -89,6 +93,7 @@ def read_pairs(
         options: the flags.
         samples: how many pairs.
         others: without a data set, draw other scenes than those that are judged.
+        first_colors: without a data set, those that the named object may have, and no other one.
     """
     from captum_mi.datasets import captioned_images, scene_pairs
     from captum_mi.evaluation.pointing import SEED
@@ -98,17 +103,25 @@ def read_pairs(
     if options.data is None:
         if given:
             raise ValueError(f"`{DATA_FLAGS[next(iter(given))]}` needs `--data`")
-        return scene_pairs(samples, SEED + others), "scenes of two objects, one named"
+        drawn = scene_pairs(samples, SEED + others, first_colors=first_colors)
+        return drawn, "scenes of two objects, one named"
     pairs = captioned_images(options.data, samples=samples, **given)
     warn_of_embedded(options)
     flags = "".join(f" {DATA_FLAGS[name]} {value!r}" for name, value in given.items())
     return pairs, f"{options.data}{flags} (first text: {pairs[0].text!r})"
 
 
-def read_images(options: argparse.Namespace, samples: int) -> tuple[Sequence[Pair], str]:
+def read_images(
+    options: argparse.Namespace, samples: int, **scenes: Any
+) -> tuple[Sequence[Pair], str]:
     """Returns images whose texts do not matter, evenly spread, and what they are.
 
     Those of a folder, however deep, need no texts there; other data are read as pairs.
+
+    Args:
+        options: the flags.
+        samples: how many images.
+        **scenes: what :func:`read_pairs` takes of scenes.
     """
     from torchvision.datasets.folder import is_image_file
 
@@ -118,7 +131,7 @@ def read_images(options: argparse.Namespace, samples: int) -> tuple[Sequence[Pai
     folder = Path(options.data) if options.data is not None and alone else None
     found = sorted(file for file in folder.rglob("*") if is_image_file(file.name)) if folder else []
     if not found:
-        return read_pairs(options, samples, others=True)
+        return read_pairs(options, samples, **scenes)
     warn_of_embedded(options)
     count = min(samples, len(found))
     files = [found[i * len(found) // count] for i in range(count)]

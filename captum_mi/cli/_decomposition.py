@@ -21,6 +21,8 @@ IMAGES = 2000
 """Images that a decomposition is fitted on."""
 EPOCHS = 10
 FITTED = "infonce.safetensors"
+NAMED = ("red", "green", "blue", "yellow")
+"""Colors of the objects that the texts of the scenes name; the other object has another."""
 FIT_OPTIONS = ("texts", "epochs", "seed")
 
 
@@ -52,12 +54,8 @@ def fit(options: argparse.Namespace) -> str:
     from captum_mi.models import load_clip
 
     epochs = check_positive("--epochs", EPOCHS if options.epochs is None else options.epochs)
-    samples = options.samples or IMAGES
-    pairs, source = (
-        read_images(options, samples)
-        if options.texts
-        else read_pairs(options, samples, others=True)
-    )
+    read = read_images if options.texts else read_pairs
+    pairs, source = read(options, options.samples or IMAGES, others=True, first_colors=NAMED)
     model, processor = load_clip(options.model)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     fitted = fit_decomposition(
@@ -73,7 +71,8 @@ def fit(options: argparse.Namespace) -> str:
     fitted.method.save(options.out)
     found = fitted.information
     lines = [
-        f"{source}: the places of hidden state {fitted.hidden_state} in {fitted.n_images} images",
+        f"{source}: the places of hidden state {fitted.hidden_state} in {fitted.n_images} images,"
+        f" and the choice among {len(fitted.method.forward_func.texts)} texts",
         f"means over {found.total.n_samples} others, nats ± standard error:",
     ]
     for name in ("total", "decision", "redundant"):

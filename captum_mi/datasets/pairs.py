@@ -127,7 +127,9 @@ class Pairs(Sequence[Pair]):
         return self._make(self._numbers[index])
 
 
-def scene_pairs(length: int, seed: int = 0) -> Sequence[Pair]:
+def scene_pairs(
+    length: int, seed: int = 0, *, first_colors: Sequence[str] | None = None
+) -> Sequence[Pair]:
     """Returns two-object scenes, each with the text of its first object.
 
     Scenes are drawn when they are asked for, every time anew and the same.
@@ -135,18 +137,20 @@ def scene_pairs(length: int, seed: int = 0) -> Sequence[Pair]:
     Args:
         length: number of pairs.
         seed: seed of the whole set.
+        first_colors: those that the first object may have, and no other one, so that the image
+            tells which one the text names; None: any color.
 
     Returns:
         The pairs; ``named`` and ``other`` are the masks of the two objects.
 
     Raises:
-        ValueError: if ``length`` is not positive.
+        ValueError: if ``length`` is not positive, or :class:`Scenes` does not take the colors.
 
     Example:
         >>> scene_pairs(200)[8].text == Scenes(200, objects=2)[8].texts[0]
         True
     """
-    scenes = Scenes(length, seed=seed, objects=2)
+    scenes = Scenes(length, seed=seed, objects=2, first_colors=first_colors)
 
     def pair(number: int) -> Pair:
         scene = scenes[number]
