@@ -41,7 +41,7 @@ def main() -> None:
     check = commands.add_parser("accuracy", help="print the accuracy on held-out classes")
     check.set_defaults(run=_accuracy)
     check.add_argument("file", type=Path, help="what train wrote")
-    for command in (train, check):
+    for command, ways in ((train, 10), (check, 5)):  # more ways teach more
         command.add_argument(
             "--data", choices=data.DATA, default="scenes", help="which images (default: scenes)"
         )
@@ -49,14 +49,12 @@ def main() -> None:
             "--root", type=Path, metavar="FOLDER", help="where the digits or photographs are"
         )
         command.add_argument(
-            "--ways", type=int, default=5, help="classes of an episode (default: 5)"
+            "--ways", type=int, default=ways, help=f"classes of an episode (default: {ways})"
         )
         command.add_argument(
             "--shots", type=int, default=1, help="labeled images of each (default: 1)"
         )
-    train.add_argument(
-        "--steps", type=int, default=1000, help="episodes to train on (default: 1000)"
-    )
+    train.add_argument("--steps", type=int, default=800, help="episodes to train on (default: 800)")
     train.add_argument(
         "--seed", type=int, default=0, help="seed of weights and episodes (default: 0)"
     )
