@@ -257,7 +257,9 @@ def test_command_trains_and_tells_the_accuracy(command, folder, tmp_path, monkey
     assert torch.initial_seed() == 1
     assert f"wrote {file}; accuracy on other images" in capsys.readouterr().out
     command("accuracy", file, *images, "--ways", 3, "--shots", 2, "--episodes", 4)
-    assert "held-out classes, 3-way 2-shot: " in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "held-out classes, 3-way 2-shot: " in told
+    assert ", 4 episodes)" in told
     first = Conv4.load(file).state_dict()
     command("train", "--out", file, *images, "--ways", 3, "--steps", 2, "--seed", 1)
     again = Conv4.load(file).state_dict()

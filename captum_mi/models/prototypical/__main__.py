@@ -104,7 +104,7 @@ def _accuracy(options: argparse.Namespace) -> None:
     mean, standard_error = accuracy(backbone, episodes)
     print(
         f"held-out classes, {options.ways}-way {options.shots}-shot: {mean:.3f}"
-        f" (standard error {standard_error:.4f}, {options.episodes} episodes)"
+        f" (standard error {standard_error:.4f}, {len(episodes)} episodes)"
     )
 
 
