@@ -174,6 +174,7 @@ ODD = {
     "fewer": DataLoader(Numbers(9), 3, sampler=RandomSampler(Numbers(9), num_samples=4)),
     "no batches": DataLoader(TensorDataset(INPUTS), batch_size=None),
     "generator": (batch for batch in [INPUTS]),
+    "data set": TensorDataset(INPUTS),
 }
 
 
@@ -183,7 +184,7 @@ def test_what_cannot_be_divided_is_refused(loader):
         hold_out(loader, 0.1, seeded())
 
 
-@pytest.mark.parametrize("share", [0, 0.0, 1, 1.5, -0.1, float("nan")])
+@pytest.mark.parametrize("share", [0, 0.0, 1, 1.5, -0.1, float("nan"), None])
 def test_a_share_lies_between_0_and_1(share):
     with pytest.raises(ValueError, match=r"`validation` must lie between 0 and 1, .*, got"):
         hold_out([INPUTS, INPUTS], share, seeded())

@@ -85,14 +85,14 @@ def hold_out(
     """
     if isinstance(validation, Iterable):
         return loader, validation
-    if not 0 < validation < 1:
+    if not isinstance(validation, (int, float)) or not 0 < validation < 1:
         raise ValueError(f"`validation` must lie between 0 and 1, or be a loader, got {validation}")
     if isinstance(loader, DataLoader):
         return _hold_out_samples(loader, validation, generator)
     if not isinstance(loader, Sequence):
         raise TypeError(
-            f"`loader` must be a DataLoader or a list of batches, got a {type(loader).__name__};"
-            f" {REMEDY}"
+            "`loader` must be a DataLoader or a list of batches to hold some out, got a"
+            f" {type(loader).__name__}; make a DataLoader of a data set, or {REMEDY}"
         )
     kept = len(loader) - math.ceil(validation * len(loader))
     if kept < 1:
