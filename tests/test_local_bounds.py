@@ -135,6 +135,15 @@ def test_it_bounds_the_information_of_gaussian_places():
     assert found[:, 1:].mean().abs() < 0.03
 
 
+def test_what_it_bounds_is_the_mean_over_places():
+    """A critic may take from one place what it gives to another: alone, neither is bounded."""
+    scores = torch.zeros(300, 300, 4)
+    scores[:, :, 0] = 5.0  # whatever z and x are
+    found = local_info_nce(scores).mean(0)
+    assert found[0] > 1
+    assert found.mean() < 0
+
+
 def test_of_matched_pairs_alone_every_critic_gives_less_than_nothing():
     """Equation 2 as printed, read with the joint: mean f - log mean e^f over the same pairs."""
     for scale in (0.1, 1.0, 10.0):

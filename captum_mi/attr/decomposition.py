@@ -16,8 +16,8 @@ class Decomposition:
     """What each place of images shares with the representation, pointwise, in nats.
 
     A pointwise value is one image's term of an expectation, and signed: negative where the place
-    looks as if it belonged to another image. The mean over images bounds the mutual information
-    from below.
+    looks as if it belonged to another image. The mean over images and places bounds the mean over
+    places of the mutual information from below; that at one place comes near it.
 
     Attributes:
         total: (B, 1, h, w), or (B, T, 1) on token layers, at most ``cap``.
@@ -46,6 +46,9 @@ class Decomposition:
 @dataclass(frozen=True)
 class Information:
     """What places share with the representation, over images: bounds from below, in nats.
+
+    Standard errors are those of the images drawn; the negatives, and the critics, are the same for
+    all of them.
 
     Attributes:
         maps: pointwise, of all images.

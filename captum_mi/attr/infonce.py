@@ -36,12 +36,16 @@ class InfoNCEDecomposition(LayerAttribution):
     layer, a critic f is trained to tell the places of the image of Z from those of others,
 
     .. math:: \text{total} = f(z, x_k, k) - \log \frac{e^{f(z, x_k, k)} + \sum_m e^{f(z, x_m, k_m)}}
-              {1 + M} \quad \text{whose mean is at most } I(Z; X_k),
+              {1 + M}
 
-    and a mask lambda, which sees each place by itself, to keep the task's log-likelihood of the
-    model behind :math:`X'_k = \lambda_k X_k + (1 - \lambda_k) \epsilon_k` while beta times its mean
-    is small; :math:`\epsilon_k` is noise of the layer's mean and deviation. A second critic gives
-    the part that the task needs, ``decision``, from the same Z and X'. The rest is ``redundant``.
+    Its mean over images and places is at most the mean over places of I(Z; X_k); the better the
+    critic, the nearer its mean at each place to I(Z; X_k), from either side.
+
+    A mask lambda, which sees each place by itself, is trained to keep the task's log-likelihood of
+    the model behind :math:`X'_k = \lambda_k X_k + (1 - \lambda_k) \epsilon_k` while beta times its
+    mean is small; :math:`\epsilon_k` is noise of the layer's mean and deviation. A second critic
+    gives the part that the task needs, ``decision``, from the same Z and X'. The rest is
+    ``redundant``.
 
     The model stays as it is; critics and mask are trained by :meth:`fit` and can be saved. M places
     of held-out images are kept, so that an image's maps do not depend on the others of its batch.

@@ -93,7 +93,9 @@ class Critic(nn.Module, ABC):
 
 
 class SeparableCritic(Critic):
-    r"""The scalar product of two networks of two layers, :math:`g(z) \cdot h(x, k) / \sqrt{H}`.
+    r"""The scalar product of two networks of two layers, :math:`g(z) \cdot h(x, k)`.
+
+    The units between the layers of g are divided by :math:`\sqrt{H}`, so that scores start small.
 
     Example:
         >>> critic = SeparableCritic(global_dim=6, local_dim=3, places=4)
