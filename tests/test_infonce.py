@@ -83,6 +83,25 @@ def test_total_is_decision_and_redundant_together(fitted, images):
     assert maps.mask.amax() < 1
 
 
+def test_maps_are_the_bounds_of_the_places_and_of_what_passes_the_mask(fitted, images):
+    networks, model = fitted._networks, fitted.forward_func
+    with torch.no_grad():
+        z = (model[:5](images) - networks.z_mean) / networks.z_std
+        x = model.local(images).flatten(2).mT
+        masks = networks.masks(x)
+        noise = networks.mean + networks.std * torch.randn(500, 1, 4, 3)
+        mixed = masks[..., None] * x + (1 - masks[..., None]) * noise
+        passed = torch.stack([networks.decision(z, networks.standardized(each)) for each in mixed])
+    maps = fitted.decompose(images)
+    total = networks.total(z, networks.standardized(x))
+    torch.testing.assert_close(maps.total.flatten(1), total)
+    torch.testing.assert_close(maps.mask.flatten(1), masks)
+    # Of four draws, in the maps, the mean is that of many up to four deviations.
+    error = (maps.decision.flatten(1) - passed.mean(0)).abs()
+    assert (error < 4 * passed.std(0) / 2 + 1e-4).all()
+    assert (passed.std(0) > 1e-3).any()
+
+
 def test_rows_do_not_depend_on_the_batch_nor_calls_on_chance(fitted, images):
     together = fitted.decompose(images)
     for i in range(len(images)):
