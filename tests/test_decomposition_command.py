@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,8 +52,10 @@ def test_what_was_fitted_explains(fitted, embedded, tmp_path, capsys, monkeypatc
     assert written == expected.as_dict()
     with Image.open(out.with_suffix(".png")) as picture:
         assert picture.size[0] > 700
-    for name in ("image", "total", "decision", "redundant", "mask"):
-        assert name in texts
+    drawn = [float(text.split()[1]) for text in texts if text.startswith("mean ")]
+    assert texts.index("image") < texts.index("total") < texts.index("redundant")
+    assert drawn == pytest.approx(list(written["means"].values()), abs=1e-2)
+    assert len({round(value, 2) for value in drawn}) == 4
     assert texts[-1] == f"method infonce, {numbers['explained']}, model embedded"
     head, *lines, last, _, wrote = capsys.readouterr().out.splitlines()
     assert head.split() == ["mean", "nats", "most", "nats", "at", "row,", "column"]
@@ -110,6 +113,9 @@ def test_a_folder_of_images_and_texts_to_choose_among(tmp_path, monkeypatch, cap
     assert seen["texts"] == ["a red bar", "a blue star"]
     assert (seen["epochs"], seen["seed"]) == (3, 7)
     assert all(isinstance(batch, torch.Tensor) for batch in seen["loader"])
+    files = sorted(file for file in Path("images").rglob("*.PNG"))
+    taken = [files[i * 30 // 25] for i in range(25)]  # evenly spread
+    assert [pair.source for pair in seen["loader"].dataset.dataset.pairs] == taken
     captured = capsys.readouterr()
     assert captured.out.startswith(
         "25 images of images: the places of hidden state 1 in 22 images,"
