@@ -9,6 +9,7 @@ from pathlib import Path
 from captum_mi.attr.methods import METHODS, ready_methods
 from captum_mi.benchmarks import (
     absence,
+    decomposition,
     jump,
     known_places,
     mi_speed,
@@ -35,6 +36,7 @@ BENCHMARKS = {
     "photographs": photographs,
     "jump": jump,
     "known-places": known_places,
+    "decomposition": decomposition,
 }
 """Those whose files hold their arguments and their printing too."""
 
