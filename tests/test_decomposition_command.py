@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from captum_mi.attr import InfoNCEDecomposition
-from captum_mi.cli import main
+from captum_mi.cli import _decomposition, main
 from captum_mi.cli._decomposition import NAMED
 from captum_mi.datasets import Scenes
 from captum_mi.evaluation.pointing import SEED
@@ -69,6 +69,17 @@ def test_what_was_fitted_explains(fitted, embedded, tmp_path, capsys, monkeypatc
     mask = 100 * written["means"]["mask"]
     assert last == f"of at most {written['cap']:.2f} nats a place; {mask:.0f} % pass the mask"
     assert wrote == f"wrote {out}.png and {out}.json"
+
+
+def test_without_a_file_the_shipped_one_explains(fitted, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(SCENE).save("scene.png")
+    monkeypatch.setattr(_decomposition, "FITTED", str(fitted))
+    assert main(["explain", "scene.png", *METHOD]) == 0
+    numbers = json.loads((tmp_path / "explanation.json").read_text())
+    assert (numbers["image"], numbers["fitted"]) == ("scene.png", "shipped")
+    assert "hidden_states" not in numbers
+    assert capsys.readouterr().err.count("without `--model` the embedded model explains") == 1
 
 
 def test_the_fit_says_what_it_found(fitted, tmp_path, capsys, embedded):
