@@ -118,7 +118,21 @@ def test_report():
     nats = {"total": 2 * redundant, "decision": redundant, "redundant": redundant}
     lines = report(Figures(nats, zeros, share, area, right, masked)).splitlines()
     assert lines[1].split() == ["named", "object", "other", "object", "ground", "all"]
-    assert lines[4].split() == "redundant 0.10 ± 0.00 0.60 ± 0.10 0.00 ± 0.00 0.00 ± 0.00".split()
+    assert lines[4].split() == [
+        "redundant",
+        "0.10",
+        "±",
+        "0.00",
+        "0.60",
+        "±",
+        "0.10",
+        "0.00",
+        "±",
+        "0.00",
+        "0.00",
+        "±",
+        "0.00",
+    ]
     assert [line.rsplit("  ", 1)[1].strip() for line in lines[7:]] == [
         "0.300 ± 0.100",
         "0.100 ± 0.000",
