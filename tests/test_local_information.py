@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from captum_mi.attr._local_information import LocalInformation, Networks
-from captum_mi.attr.layer_statistics import Moments
+from captum_mi.attr.layer_statistics import LayerStatistics, Moments
 from captum_mi.attr.places import Places
 from captum_mi.estimators import local_info_nce
 from captum_mi.estimators.critics import SeparableCritic
@@ -89,6 +89,16 @@ def test_values_are_standardized_over_all_places_and_z_by_itself():
     torch.testing.assert_close(values.std(0), torch.ones(CHANNELS), atol=5e-3, rtol=0)
     torch.testing.assert_close(z_read.mean(0), torch.zeros(Z), atol=1e-4, rtol=0)
     torch.testing.assert_close(z_read.std(0), torch.ones(Z), atol=1e-4, rtol=0)
+
+
+def test_rounding_is_no_deviation():
+    found, mean = networks(), torch.full(PLACES.shape, 0.1)
+    latent = LayerStatistics(mean, torch.full(PLACES.shape, 1e-10), mean, 9)
+    mean, std = torch.tensor([[3.0, 3.0, 0.0, 0.0], [1e-7, 1e-3, 1e-7, 0.0]])
+    z = LayerStatistics(mean, std, mean, 9)
+    found.set_statistics(latent, z)
+    assert found.spread.tolist() == [1.0] * CHANNELS
+    torch.testing.assert_close(found.z_std, torch.tensor([1.0, 1e-3, 1e-7, 1.0]))
 
 
 def test_noise_has_each_elements_mean_and_deviation():

@@ -58,13 +58,12 @@ def train(
         torch.default_generator.manual_seed(seed)
         networks = build(places, len(z.mean)).to(device)
     networks.set_statistics(latent, z)
-    noise = torch.Generator(device)
 
     def task(output: Tensor, own: Tensor, batch: Batch) -> Tensor:
         labels = own.argmax(1) if batch.labels is None and own.ndim == 2 else batch.labels
         return _checked(log_likelihood(output, labels), len(batch.inputs))
 
-    def objective(batch: Batch) -> Tensor:
+    def objective(batch: Batch, noise: torch.Generator) -> Tensor:
         suffix, z = layers.split(batch.inputs)
         x, z = networks.read(suffix.latent[0], z)
         masks = networks.masks(x)
@@ -77,10 +76,10 @@ def train(
         return beta * masks.mean() - kept_task.mean() - total.mean() - decision.mean()
 
     def validate() -> float:
-        noise.manual_seed(seed)
+        noise = torch.Generator(device).manual_seed(seed)  # the same each time
         errors, rows = 0.0, 0
         for batch in _batches(held_out, device, "validation"):
-            errors += float(objective(batch)) * len(batch.inputs)
+            errors += float(objective(batch, noise)) * len(batch.inputs)
             rows += len(batch.inputs)
         return errors / rows
 
@@ -92,12 +91,11 @@ def train(
             " need not be the model's)",
             stacklevel=4,
         )
-    noise.manual_seed(seed + 1)
-    training = _endless(kept, device)
+    training, noise = _endless(kept, device), torch.Generator(device).manual_seed(seed + 1)
     steps = epochs * n_batches
     optimizer = torch.optim.Adam(networks.parameters(), learning_rate)
     history = minimize(
-        lambda _step: objective(next(training)),
+        lambda _step: objective(next(training), noise),
         networks,
         optimizer,
         steps,

@@ -178,5 +178,5 @@ class Networks(nn.Module):
 
 def _spread(deviation: Tensor, mean: Tensor) -> Tensor:
     """Returns the deviation, and 1 where it is no more than rounding."""
-    rounding = mean.abs() * torch.finfo(mean.dtype).eps
+    rounding = 8 * torch.finfo(mean.dtype).eps * mean.abs()
     return torch.where(deviation > rounding, deviation, 1.0)
