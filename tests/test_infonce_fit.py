@@ -294,6 +294,12 @@ def test_a_model_that_runs_without_gradients_is_refused():
         method.fit(batches(), 1, validation=0.25)
 
 
+def test_what_runs_in_place_behind_the_layer_does_not_reach_its_values():
+    plain = network()
+    plain[3] = nn.ReLU()
+    assert same(fitted(network()), fitted(plain))
+
+
 def test_layers_that_fused_code_would_skip():
     """PyTorch runs a transformer layer without gradients in one piece, past its modules."""
     inside = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
