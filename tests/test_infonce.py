@@ -192,19 +192,20 @@ class Gate(nn.Module):
 @pytest.mark.parametrize("mask", ["pointwise", "conv3x3"])
 def test_a_mask_that_sees_neighbors_carries_what_they_hold(mask):
     """The task needs the first place where the second is 1: a mask that knows it tells it."""
-    images = torch.randint(2, (2000, 1, 1, 2)) * 2.0 - 1 + 0.05 * torch.randn(2000, 1, 1, 2)
+    images = torch.randint(2, (4000, 1, 1, 2)) * 2.0 - 1 + 0.05 * torch.randn(4000, 1, 1, 2)
     model = Gate().eval()
     method = InfoNCEDecomposition(model, model.local, model.pool, hidden=32, beta=0.2, mask=mask)
-    method.fit(images[:1000].split(50), epochs=12, learning_rate=2e-2)
-    found = method.information([images[1000:]])
+    method.fit(images[:2000].split(50), epochs=12, learning_rate=2e-2)
+    found = method.information([images[2000:]])
     total, decision = found.places.total.flatten(), found.places.decision.flatten()
-    assert total[0].item() == pytest.approx(0, abs=0.05)
+    assert total[0].item() == pytest.approx(0, abs=0.1)
     assert total[1].item() == pytest.approx(math.log(2), abs=0.1)
     if mask == "conv3x3":
-        assert decision[0] > 0.15
-        assert decision[0] > total[0] + 0.15
+        assert decision[0] > 0.12
+        assert decision[0] > total[0] + 0.12
     else:
-        assert decision[0].item() == pytest.approx(0, abs=0.05)
+        assert decision[0] < 0.06
+        assert decision[0] < total[0] + 0.06
         assert found.redundant.value > -3 * found.redundant.std_error
 
 
