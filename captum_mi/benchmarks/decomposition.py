@@ -39,6 +39,7 @@ TEXTS = [f"a {color} {shape}" for color in NAMED for shape in SHAPES]
 REGIONS = ("named object", "other object", "ground")
 BATCH = 64
 HIDDEN = 128
+LEARNING_RATE = 2e-3
 RUNS = 7
 
 
@@ -241,7 +242,7 @@ def fit(
     )
     samples = TensorDataset(drawn.pixels, drawn.labels)
     begin = perf_counter()
-    method.fit(DataLoader(samples, BATCH), options.epochs)
+    method.fit(DataLoader(samples, BATCH), options.epochs, learning_rate=LEARNING_RATE)
     seconds = perf_counter() - begin
     print(
         f"hidden state {options.hidden_state}, beta {options.beta:g}: {len(samples):,} scenes,"
@@ -258,7 +259,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hidden-state", type=int, default=2, help="of the image's tower (default: 2)"
     )
-    parser.add_argument("--beta", type=float, default=1.0, help="price of the mask (default: 1)")
+    parser.add_argument("--beta", type=float, default=2.0, help="price of the mask (default: 2)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write what was fitted")
     parser.add_argument("--fitted", type=Path, metavar="FILE", help="judge this, fit nothing")
 
