@@ -15,6 +15,7 @@ from captum_mi.benchmarks import (
     mi_speed,
     mutual_information,
     photographs,
+    photographs_information,
     sentences,
     speed,
     words,
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "jump": jump,
     "known-places": known_places,
     "decomposition": decomposition,
+    "photographs-information": photographs_information,
 }
 """Those whose files hold their arguments and their printing too."""
 
