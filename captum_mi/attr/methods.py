@@ -165,7 +165,7 @@ METHODS: dict[str, Method] = {
             "captum_mi.attr:InfoNCEDecomposition",
             Place.IMAGE_HIDDEN_STATE,
             "pointwise nats",
-            hidden_states=EARLY,
+            hidden_states=(2, 0),
             needs_fit=True,
         ),
     )

@@ -20,8 +20,9 @@ from captum_mi.attr import InfoNCEDecomposition, LayerStatistics
 from captum_mi.attr.decomposition import Decomposition
 from captum_mi.benchmarks._paired import Average, mean, table
 from captum_mi.datasets import Scenes
-from captum_mi.datasets.scenes import SHAPES
+from captum_mi.datasets.scenes import NAMED, SHAPES
 from captum_mi.evaluation.pointing import SEED
+from captum_mi.explanation.decomposition import BETA, HIDDEN, LEARNING_RATE
 from captum_mi.maps import patch_map, patch_size
 from captum_mi.models import ImageTextSimilarity, load_clip
 from captum_mi.models.clip import preprocess
@@ -33,13 +34,9 @@ if TYPE_CHECKING:
     from captum_mi._protocols import Processor
 
 HELP = "does a decomposition find which of two objects decides?"
-NAMED = ("red", "green", "blue", "yellow")
-"""Colors of the objects that the texts name; the other object of a scene has another."""
 TEXTS = [f"a {color} {shape}" for color in NAMED for shape in SHAPES]
 REGIONS = ("named object", "other object", "ground")
 BATCH = 64
-HIDDEN = 128
-LEARNING_RATE = 2e-3
 RUNS = 7
 
 
@@ -259,7 +256,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hidden-state", type=int, default=2, help="of the image's tower (default: 2)"
     )
-    parser.add_argument("--beta", type=float, default=2.0, help="price of the mask (default: 2)")
+    parser.add_argument(
+        "--beta", type=float, default=BETA, help=f"price of the mask (default: {BETA:g})"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write what was fitted")
     parser.add_argument("--fitted", type=Path, metavar="FILE", help="judge this, fit nothing")
 

@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 
     from captum_mi.explanation import ImageDecomposition
 
-IMAGES = 2000
+IMAGES = 4000
 """Images that a decomposition is fitted on."""
-EPOCHS = 10
+EPOCHS = 5
 FITTED = "infonce.safetensors"
-NAMED = ("red", "green", "blue", "yellow")
-"""Colors of the objects that the texts of the scenes name; the other object has another."""
 FIT_OPTIONS = ("texts", "epochs", "seed")
 
 
@@ -50,6 +48,7 @@ def fit(options: argparse.Namespace) -> str:
     """Fits a decomposition and writes it; returns what to print."""
     import torch
 
+    from captum_mi.datasets.scenes import NAMED
     from captum_mi.explanation import fit_decomposition
     from captum_mi.models import load_clip
 

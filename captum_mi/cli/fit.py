@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=(
             "fit the hidden state after N blocks of both encoders, or after N of the image's and M"
             f" of the text's (default: {EARLY[0]},{EARLY[1]}, which explain starts from by"
-            f" default); {_NEED_FIT[0]} needs the image's alone"
+            f" default); {_NEED_FIT[0]} needs the image's alone (default: 2)"
         ),
     )
     _decomposition.add_fit_flags(parser)

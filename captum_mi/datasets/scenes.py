@@ -24,6 +24,9 @@ RADIUS = (10.0, 14.0)
 MAX_OBJECTS = 3
 MAX_TILT = np.deg2rad(12.0)
 
+NAMED = ("red", "green", "blue", "yellow")
+"""Colors of the objects that texts name where the other object of a scene has another."""
+
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (214, 39, 40),
     "green": (44, 150, 54),
