@@ -84,7 +84,7 @@ def test_without_a_file_the_shipped_one_explains(fitted, tmp_path, monkeypatch, 
 
 def test_the_fit_says_what_it_found(fitted, tmp_path, capsys, embedded):
     again = tmp_path / "again.safetensors"
-    command = ["fit", *METHOD, "--samples", "30", "--epochs", "1", "--hidden-state", "2,0"]
+    command = ["fit", *METHOD, "--samples", "30", "--epochs", "6", "--hidden-state", "2,0"]
     assert main([*command, "--seed", "0", "--out", str(again)]) == 0
     first, second = load_file(fitted), load_file(again)
     assert first.keys() == second.keys()
