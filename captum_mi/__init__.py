@@ -7,7 +7,16 @@ import importlib.metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from captum_mi import attr, datasets, estimators, maps, metrics, models, visualization
+    from captum_mi import (
+        attr,
+        datasets,
+        estimators,
+        infoplane,
+        maps,
+        metrics,
+        models,
+        visualization,
+    )
     from captum_mi.attr import InfoNCEDecomposition, MultimodalIB, NarrowingIB
 
     __version__: str
@@ -19,6 +28,7 @@ __all__ = [
     "attr",
     "datasets",
     "estimators",
+    "infoplane",
     "maps",
     "metrics",
     "models",

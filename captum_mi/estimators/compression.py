@@ -15,9 +15,13 @@ from captum_mi.estimators._samples import as_real
 from captum_mi.estimators.base import Estimate, MutualInformationEstimator
 
 if TYPE_CHECKING:
+    from sklearn.decomposition import IncrementalPCA
     from torch import Tensor
 
     from captum_mi.estimators._samples import Samples
+
+SPARE = 16
+"""Components followed beside those kept, batch by batch."""
 
 
 class Compressor(ABC):
@@ -67,7 +71,9 @@ class PCA(Compressor):
     Attributes:
         mean: (d,).
         components: (n, d), orthonormal rows, of falling variance.
-        variances: (min(N, d),) variances of all components, kept or not, with N - 1.
+        variances: (min(N, d),) variances of all components, kept or not, with N - 1; the largest
+            ones after :meth:`partial_fit`.
+        total_variance: their sum, with those that ``variances`` leaves out.
 
     Example:
         >>> x = torch.randn(100, 8, 8)
@@ -80,6 +86,8 @@ class PCA(Compressor):
     mean: Tensor = field(init=False, repr=False)
     components: Tensor = field(init=False, repr=False)
     variances: Tensor = field(init=False, repr=False)
+    total_variance: float = field(init=False, repr=False)
+    _parts: IncrementalPCA | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         """Checks the argument."""
@@ -110,11 +118,50 @@ class PCA(Compressor):
                 f"`n` must be at most {rank}, the rank of `x`, got {self.n}; further"
                 " components would be rounding noise"
             )
+        self._take(mean, axes, scales.square() / (len(samples) - 1))
+        self.total_variance = float(self.variances.sum())
+        return self
+
+    def partial_fit(self, x: Samples) -> PCA:
+        """Takes in another batch of samples, (N, ...), and keeps none of it.
+
+        The components are those of scikit-learn's ``IncrementalPCA``, which follows a few more than
+        ``n``: close to those of :meth:`fit` on all batches, and the same where no more than these
+        have a variance.
+
+        Raises:
+            ValueError: if the first batch has fewer than ``n`` samples or features, or another one
+                other features.
+        """
+        from sklearn.decomposition import IncrementalPCA
+
+        samples = finite_samples(x).double().flatten(1)
+        if self._parts is None:
+            if min(samples.shape) < self.n:
+                raise ValueError(
+                    f"PCA({self.n}) needs at least {self.n} samples and features of `x`, got"
+                    f" {tuple(samples.shape)}; lower `n`"
+                )
+            self._parts = IncrementalPCA(min(self.n + SPARE, *samples.shape))
+        elif samples.shape[1] != self._parts.n_features_in_:
+            raise ValueError(
+                f"`x` must have {self._parts.n_features_in_} features as before, got"
+                f" {samples.shape[1]}"
+            )
+        parts = self._parts.partial_fit(samples.cpu().numpy())
+        mean, axes, variances = (
+            torch.from_numpy(each).to(samples)
+            for each in (parts.mean_, parts.components_, parts.explained_variance_)
+        )
+        self._take(mean, axes, variances)
+        seen = int(parts.n_samples_seen_)
+        self.total_variance = float(parts.var_.sum()) * seen / (seen - 1)
+        return self
+
+    def _take(self, mean: Tensor, axes: Tensor, variances: Tensor) -> None:
         kept = axes[: self.n]
         largest = kept.gather(1, kept.abs().argmax(1, keepdim=True))
-        self.mean, self.variances = mean, scales.square() / (len(samples) - 1)
-        self.components = kept * largest.sign()
-        return self
+        self.mean, self.variances, self.components = mean, variances, kept * largest.sign()
 
     def transform(self, x: Samples) -> Tensor:
         """Returns the (N, n) coordinates along the components."""
