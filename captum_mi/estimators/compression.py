@@ -12,16 +12,18 @@ import torch
 
 from captum_mi._checks import check_positive
 from captum_mi.estimators._samples import as_real
+from captum_mi.estimators._scatter import Scatter
 from captum_mi.estimators.base import Estimate, MutualInformationEstimator
 
 if TYPE_CHECKING:
-    from sklearn.decomposition import IncrementalPCA
     from torch import Tensor
 
     from captum_mi.estimators._samples import Samples
 
 SPARE = 16
 """Components followed beside those kept, batch by batch."""
+BLOCK = 2**22
+"""Entries of the samples that are taken to float64 at a time."""
 
 
 class Compressor(ABC):
@@ -70,7 +72,8 @@ class PCA(Compressor):
 
     Attributes:
         mean: (d,).
-        components: (n, d), orthonormal rows, of falling variance.
+        components: (n, d), orthonormal rows, of falling variance; maybe fewer after
+            :meth:`partial_fit`.
         variances: (min(N, d),) variances of all components, kept or not, with N - 1; the largest
             ones after :meth:`partial_fit`.
         total_variance: their sum, with those that ``variances`` leaves out.
@@ -87,7 +90,7 @@ class PCA(Compressor):
     components: Tensor = field(init=False, repr=False)
     variances: Tensor = field(init=False, repr=False)
     total_variance: float = field(init=False, repr=False)
-    _parts: IncrementalPCA | None = field(init=False, repr=False, default=None)
+    _scatter: Scatter | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         """Checks the argument."""
@@ -118,6 +121,7 @@ class PCA(Compressor):
                 f"`n` must be at most {rank}, the rank of `x`, got {self.n}; further"
                 " components would be rounding noise"
             )
+        self._scatter = None
         self._take(mean, axes, scales.square() / (len(samples) - 1))
         self.total_variance = float(self.variances.sum())
         return self
@@ -125,37 +129,25 @@ class PCA(Compressor):
     def partial_fit(self, x: Samples) -> PCA:
         """Takes in another batch of samples, (N, ...), and keeps none of it.
 
-        The components are those of scikit-learn's ``IncrementalPCA``, which follows a few more than
-        ``n``: close to those of :meth:`fit` on all batches, and the same where no more than these
-        have a variance.
+        After the last batch the components are close to those of :meth:`fit` on all batches, and
+        the same where few more than ``n`` have a variance. Where fewer than ``n`` have one above
+        the rounding, or a millionth of the largest deviation, ``components`` and the codes have
+        fewer columns: none for samples that are all the same.
 
         Raises:
-            ValueError: if the first batch has fewer than ``n`` samples or features, or another one
-                other features.
+            ValueError: if a batch has other features than the first.
         """
-        from sklearn.decomposition import IncrementalPCA
-
-        samples = finite_samples(x).double().flatten(1)
-        if self._parts is None:
-            if min(samples.shape) < self.n:
-                raise ValueError(
-                    f"PCA({self.n}) needs at least {self.n} samples and features of `x`, got"
-                    f" {tuple(samples.shape)}; lower `n`"
-                )
-            self._parts = IncrementalPCA(min(self.n + SPARE, *samples.shape))
-        elif samples.shape[1] != self._parts.n_features_in_:
-            raise ValueError(
-                f"`x` must have {self._parts.n_features_in_} features as before, got"
-                f" {samples.shape[1]}"
-            )
-        parts = self._parts.partial_fit(samples.cpu().numpy())
-        mean, axes, variances = (
-            torch.from_numpy(each).to(samples)
-            for each in (parts.mean_, parts.components_, parts.explained_variance_)
-        )
-        self._take(mean, axes, variances)
-        seen = int(parts.n_samples_seen_)
-        self.total_variance = float(parts.var_.sum()) * seen / (seen - 1)
+        samples = finite_samples(x).flatten(1)
+        if self._scatter is None:
+            self._scatter = Scatter(self.n + SPARE)
+        else:
+            check_shape(samples, self.mean.shape)
+        scatter = self._scatter
+        scatter.add(samples if samples.is_floating_point() else samples.double())
+        squares = scatter.factor.square().sum(1)
+        freedom = max(scatter.seen - 1, 1)
+        self._take(scatter.mean, scatter.factor / squares.sqrt()[:, None], squares / freedom)
+        self.total_variance = scatter.total / freedom
         return self
 
     def _take(self, mean: Tensor, axes: Tensor, variances: Tensor) -> None:
@@ -167,9 +159,11 @@ class PCA(Compressor):
         """Returns the (N, n) coordinates along the components."""
         if not self.fitted:
             raise not_fitted(self)
-        samples = finite_samples(x).double().flatten(1)
+        samples = finite_samples(x).flatten(1)
         check_shape(samples, self.mean.shape)
-        return (samples - self.mean.to(samples)) @ self.components.to(samples).T
+        mean, axes = self.mean.to(samples.device), self.components.to(samples.device).T
+        parts = torch.split(samples, max(1, BLOCK // samples.shape[1]))
+        return torch.cat([(part.double() - mean) @ axes for part in parts])
 
 
 class Compressed(MutualInformationEstimator):
