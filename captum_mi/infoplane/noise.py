@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -39,20 +41,40 @@ class NoisyLayers:
         self.names = tuple(layers)
         self._sigma = sigma
         self._relative = relative
+        self._at = at
         self._seed = seed
         self._generators: dict[torch.device, torch.Generator] = {}
         self._handles = [
-            layer.register_forward_pre_hook(self._on_input)
+            layer.register_forward_pre_hook(self._on_input, with_kwargs=True)
             if at == "input"
             else layer.register_forward_hook(self._on_output)
             for layer in layers.values()
         ]
+        _forget_compiled()
 
     def remove(self) -> None:
         """Takes the noise away; the model is as it was."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        _forget_compiled()
+
+    @property
+    def added(self) -> float:
+        """Deviation of what is added to outputs, whatever they are; 0 of other noise."""
+        return self._sigma if self._at == "output" and not self._relative else 0.0
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Draws in the block what will be drawn again behind it."""
+        states = {device: drawn.get_state() for device, drawn in self._generators.items()}
+        try:
+            yield
+        finally:
+            for device in self._generators.keys() - states.keys():
+                del self._generators[device]
+            for device, state in states.items():
+                self._generators[device].set_state(state)
 
     def __enter__(self) -> Self:
         """Returns itself; the noise is on already."""
@@ -62,8 +84,10 @@ class NoisyLayers:
         """Takes the noise away."""
         self.remove()
 
-    def _on_input(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return nested.map_tensors(self._noisy, args)
+    def _on_input(
+        self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return nested.map_tensors(self._noisy, (args, kwargs))
 
     def _on_output(self, _module: nn.Module, _args: object, output: object) -> object:
         return nested.map_tensors(self._noisy, output)
@@ -71,6 +95,11 @@ class NoisyLayers:
     def _noisy(self, values: Tensor) -> Tensor:
         if not values.is_floating_point():
             return values
+        if self._relative and 0 < self._sigma < torch.finfo(values.dtype).eps:
+            raise ValueError(
+                f"`sigma` must be at least {torch.finfo(values.dtype).eps:.2g} for layers in"
+                f" {values.dtype}, whose rounding swallows less, got {self._sigma}"
+            )
         generator = self._generators.get(values.device)
         if generator is None:
             generator = torch.Generator(values.device).manual_seed(self._seed)
@@ -78,7 +107,21 @@ class NoisyLayers:
         noise = torch.randn(
             values.shape, generator=generator, device=values.device, dtype=values.dtype
         )
-        return values + self._sigma * (values * noise if self._relative else noise)
+        noise = self._sigma * noise
+        return values * (1 + noise) if self._relative else values + noise
+
+
+def noises(module: nn.Module) -> list[NoisyLayers]:
+    """Returns the noise that is on at the input or at the output of a module."""
+    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+    owners = [getattr(hook, "__self__", None) for hook in hooks]
+    return [owner for owner in owners if isinstance(owner, NoisyLayers)]
+
+
+def _forget_compiled() -> None:
+    """Has compiled models look at their hooks again."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 def stochastic(
@@ -97,6 +140,10 @@ def stochastic(
     Without noise, a layer of a network with continuous inputs holds infinite information about
     them, whatever an estimator says; with it, the information is a number. Gradients pass.
 
+    Every floating-point tensor that the layer takes (or returns) is given noise. Where a value is
+    zero, as behind a ReLU, relative noise is zero too. Activation checkpointing draws anew when it
+    computes again, so that its gradients are those of other noise.
+
     Args:
         model: the model.
         layers: modules of the model, or their dotted names.
@@ -111,7 +158,9 @@ def stochastic(
 
     Raises:
         TypeError: if a layer is no module or name.
-        ValueError: if ``sigma`` is negative or not finite, or the model has no such layer.
+        ValueError: if ``sigma`` is negative or not finite, or the model has no such layer; in a
+            pass, if relative noise is below the rounding of the layer's numbers, as 1e-3 is in
+            bfloat16.
 
     Source: Butakov et al., ICLR 2024, section 6 (relative noise of 1e-3 at every layer's input).
 
