@@ -35,27 +35,36 @@ def phases(rows: Sequence[Row], level: float = 0.95) -> list[Phase]:
     """Finds the phases of each layer: movements that are larger than their interval.
 
     A path turns where it comes back from its extreme by more than the interval of the difference of
-    the two estimates, whose errors are taken for independent; what is smaller is no phase.
+    the two estimates, whose errors are taken for independent; what is smaller is no phase. The
+    intervals hold for all pairs of a path's n epochs together (Bonferroni), for the extremes of
+    many estimates lie far apart by chance.
 
     Args:
         rows: of a plane; estimates of NaN are left out.
-        level: of the interval.
+        level: with which a path that does not move has no phase, between 0 and 1.
 
     Returns:
         the phases, layer by layer, in the order of the epochs; none of a path that only wavers.
 
+    Raises:
+        ValueError: if ``level`` is out of range.
+
     Example:
+        >>> from captum_mi.infoplane import Row
         >>> path = [0.0, 1.0, 2.0, 1.0]
         >>> rows = [Row(i, 0.0, "a", x, 0.1, 0.0, 0.0, 1.0, 9) for i, x in enumerate(path)]
         >>> [(phase.kind, phase.first, phase.last) for phase in phases(rows)]
         [('fitting', 0, 2), ('compression', 2, 3)]
     """
-    quantile = NormalDist().inv_cdf((1 + level) / 2)
+    if not 0 < level < 1:
+        raise ValueError(f"`level` must lie between 0 and 1, got {level}")
     known = [row for row in rows if not math.isnan(row.of_input)]
     layers = dict.fromkeys(row.layer for row in known)
     found = []
     for layer in layers:
         path = sorted((row for row in known if row.layer == layer), key=lambda row: row.epoch)
+        pairs = max(math.comb(len(path), 2), 1)
+        quantile = -NormalDist().inv_cdf((1 - level) / 2 / pairs)
         turns = _turning_points(path, quantile)
         for start, end in itertools.pairwise(turns):
             change = end.of_input - start.of_input

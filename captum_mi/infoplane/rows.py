@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import NamedTuple, get_type_hints
 
@@ -20,6 +21,8 @@ class Row(NamedTuple):
         of_target_error: its standard error.
         kept: share of the layer's variance that its code keeps; NaN of a compressor that is no PCA.
         samples: N.
+        hidden: the most that the layer's code can hide of either, see :class:`InformationPlane`;
+            NaN where nothing limits it.
     """
 
     epoch: int
@@ -31,6 +34,7 @@ class Row(NamedTuple):
     of_target_error: float
     kept: float
     samples: int
+    hidden: float = math.nan
 
 
 KINDS = tuple(get_type_hints(Row).values())
@@ -59,25 +63,36 @@ def read_rows(path: str | Path, layers: tuple[str, ...] | None = None) -> list[R
         except ValueError:
             raise ValueError(f"`path` {str(path)!r} line {number} is damaged; remove it") from None
         found.append(Row(*read))
-    names = layers or tuple(row.layer for row in found if row.epoch == found[0].epoch)
-    strangers = {row.layer for row in found} - set(names)
+    names = set(layers or (row.layer for row in found))
+    strangers = {row.layer for row in found} - names
     if strangers:
         raise ValueError(
             f"`path` {str(path)!r} holds the layers {', '.join(sorted(strangers))}, which are not"
             " recorded here; choose another file"
         )
-    epochs: dict[int, list[Row]] = {row.epoch: [] for row in found}
+    epochs: dict[int, dict[str, Row]] = {}
     for row in found:
-        epochs[row.epoch].append(row)
-    return [row for rows in epochs.values() if len(rows) == len(names) for row in rows]
+        epochs.setdefault(row.epoch, {})[row.layer] = row
+    broken = [epoch for epoch, rows in epochs.items() if len(rows) < len(names)]
+    if broken and broken != list(epochs)[-1:]:  # the last one may have been cut off
+        missing = sorted(names - set(epochs[broken[0]]))
+        raise ValueError(
+            f"`path` {str(path)!r} lacks the layers {', '.join(missing)} at epoch {broken[0]};"
+            " choose another file"
+        )
+    whole = [rows for rows in epochs.values() if len(rows) == len(names)]
+    return [row for rows in whole for row in rows.values()]
 
 
 def write_rows(path: str | Path, rows: list[Row]) -> None:
-    """Writes a file anew: the header and these rows."""
-    with Path(path).open("w", newline="") as file:
+    """Writes a file anew, at one stroke: the header and these rows."""
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Row._fields)
         writer.writerows(rows)
+    part.replace(path)
 
 
 def append_rows(path: str | Path, rows: list[Row]) -> None:
