@@ -3,6 +3,8 @@
 import itertools
 import math
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -385,13 +387,16 @@ def test_half_precision():
         assert one.of_input == pytest.approx(other.of_input, abs=0.1)
 
 
-def test_a_model_that_changes_its_input():
+@pytest.mark.filterwarnings("ignore:every sample gives")
+@pytest.mark.parametrize("code", [PCA(4), None, Autoencoder(4, steps=9)])
+def test_a_model_that_changes_its_input(code):
     x, labels = blobs(200)
-    expected = of(nn.Sequential(nn.Identity(), nn.ReLU()), ["0", "1"], x.clone(), labels)
-    pairs = [(x.clone(), labels) for _ in range(1)]
-    model = nn.Sequential(nn.Identity(), nn.ReLU(inplace=True))
-    found = of(model, ["0", "1"], Cloned(pairs))
-    assert str(found) == str(expected)
+    rows = []
+    for inplace in (False, True):
+        model = nn.Sequential(nn.Identity(), nn.ReLU(inplace))
+        data = Cloned([(x.double(), labels)])
+        rows.append(of(model, ["0", "1"], data, input_code=code, layer_compressor=code))
+    assert str(rows[0]) == str(rows[1])
 
 
 class Cloned:
@@ -426,10 +431,11 @@ def test_compressors_are_copied_or_used_as_they_are():
 def test_other_compressors_get_all_outputs():
     x, labels = blobs(200)
     codes = Autoencoder(2, steps=20)
+    layers = nn.Sequential(nn.Linear(10, 8), nn.Linear(8, 2))
     for mode in (torch.enable_grad, torch.inference_mode):
         with mode():
             wide, narrow = of(
-                nn.Sequential(nn.Linear(10, 8), nn.Linear(8, 2)),
+                layers,
                 ["0", "1"],
                 x,
                 labels,
@@ -440,6 +446,8 @@ def test_other_compressors_get_all_outputs():
         assert wide.of_target > 0.1
         assert math.isnan(wide.kept)
         assert (narrow.kept, narrow.hidden) == (1, 0)
+        (as_it_is,) = of(layers, ["1"], x, labels, layer_compressor=PCA(2), input_code=codes)
+        assert narrow == as_it_is
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.compile")
@@ -447,12 +455,14 @@ def test_compiled_models_and_fused_layers():
     x, labels = blobs(200)
     layer = nn.TransformerEncoderLayer(10, 2, 8, batch_first=True)
     model = nn.Sequential(nn.Unflatten(1, (1, 10)), layer).eval()
-    (expected,) = of(model, ["1.linear1"], x, labels)
-    compiled = torch.compile(model, backend="eager")
+    (row,) = of(model, ["1.linear1"], x, labels)
+    assert row.of_target > 0.3
+    plain = nn.Sequential(nn.Linear(10, 3), nn.Tanh()).eval()
+    compiled = torch.compile(plain, backend="eager")
     with torch.no_grad():
         compiled(x)
-    (row,) = of(compiled, [layer.linear1], x, labels)
-    assert row[3:] == expected[3:]
+    (row,) = of(compiled, [plain[0]], x, labels)
+    assert row[3:] == of(plain, ["0"], x, labels)[0][3:]
 
 
 @pytest.mark.parametrize(
@@ -522,3 +532,22 @@ def test_layers_that_do_not_fire_once():
         InformationPlane(model, ["inner"]).record(x, labels, epoch=0.5)
     with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
         InformationPlane(model, ["inner"], batch_size=0)
+
+
+WIDE = """
+import resource, torch
+from torch import nn
+from captum_mi.infoplane import InformationPlane
+model = nn.Sequential(nn.Linear(10, 100_000), nn.Tanh())
+x, y = torch.randn(2000, 10), torch.randint(5, (2000,))
+rows = InformationPlane(model, ["0", "1"]).record(x, y, epoch=0)
+print(len(rows), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_layers_of_100_000_features_take_less_than_two_gigabytes():
+    done = subprocess.run([sys.executable, "-c", WIDE], capture_output=True, text=True, check=True)
+    n_rows, kilobytes = map(int, done.stdout.split())
+    assert n_rows == 2
+    assert kilobytes < 2_000_000
