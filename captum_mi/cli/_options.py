@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from captum_mi.estimators import Compressor
+
 MODEL_FLAGS = {
     "hidden_state": "--hidden-state N,M (image, text)",
     "model": "--model",
@@ -92,3 +94,14 @@ def hidden_states_of(value: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"must be a number N, or N,M; got {value!r}")
     parts = value.split(",")
     return int(parts[0]), int(parts[-1])
+
+
+def compressor_of(spec: str, flag: str) -> Compressor:
+    """Returns the compressor that a flag's text, such as "pca:4", asks for."""
+    from captum_mi.estimators import COMPRESSORS
+
+    kind, _, size = spec.partition(":")
+    if kind not in COMPRESSORS or not size.isdecimal() or int(size) < 1:
+        known = " or ".join(f"{name}:N" for name in COMPRESSORS)
+        raise ValueError(f"`{flag}` must be {known}, got {spec!r}")
+    return COMPRESSORS[kind](int(size))

@@ -6,13 +6,9 @@ import argparse
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from captum_mi._checks import check_choice
-from captum_mi.cli._options import check_out
-
-if TYPE_CHECKING:
-    from captum_mi.estimators import Compressor
+from captum_mi.cli._options import check_out, compressor_of
 
 HELP = "mutual information of two variables in a file"
 DESCRIPTION = (
@@ -122,7 +118,7 @@ def run(options: argparse.Namespace) -> None:
         (name, *_) = settings
         raise ValueError(f"`--{name}` is for wkl, kl and ksg; kde has no neighbors")
     estimator = ESTIMATORS[options.method](**settings)
-    compressor = None if options.compress is None else _compressor(options.compress)
+    compressor = None if options.compress is None else compressor_of(options.compress, "--compress")
     if options.file is None:
         for name in ("x", "y", "discrete", "compress", "out", "k", "jitter"):
             if getattr(options, name):
@@ -178,14 +174,3 @@ def _demonstrate() -> None:
         low, high = found.interval(0.95)
         line = f"{name:6}  {found.value:8.3f}  {found.std_error:9.3f}  {low:.3f} to {high:.3f}"
         print(line)
-
-
-def _compressor(spec: str) -> Compressor:
-    """Returns the compressor that a text such as "pca:4" asks for."""
-    from captum_mi.estimators import COMPRESSORS
-
-    kind, _, size = spec.partition(":")
-    if kind not in COMPRESSORS or not size.isdecimal() or int(size) < 1:
-        known = " or ".join(f"{name}:N" for name in COMPRESSORS)
-        raise ValueError(f"`--compress` must be {known}, got {spec!r}")
-    return COMPRESSORS[kind](int(size))
