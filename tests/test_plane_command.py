@@ -146,9 +146,8 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(model, tmp_path):
     second = again()
     stopped = training.run(second, train, state)
     assert [next(stopped) for _ in range(3)] == [0, 1, 2]
-    torch.manual_seed(99)  # another process, which has drawn other numbers
-    torch.rand(7)
     third = again()
+    torch.manual_seed(99)  # another process, which has drawn other numbers
     for epoch in training.run(third, train, state):
         for name, value in third.state_dict().items():
             assert torch.equal(value, weights[epoch][name])
@@ -190,6 +189,18 @@ def test_the_noise_is_at_every_layers_input_and_each_epoch_has_its_own():
     assert torch.equal(firsts[0], passed(1)["L1"][0])
     for i in range(3):
         assert not torch.equal(firsts[i], firsts[i - 1])
+
+
+def test_every_epoch_sees_each_image_once_in_an_order_of_its_own():
+    train, seen = images(), []
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, 0, 0, 0]))
+    list(Training(("1",), epochs=2, batch_size=20).run(model, train))
+    assert [len(batch) for batch in seen] == [20, 20, 20, 4] * 2
+    first, second = torch.cat(seen[:4]), torch.cat(seen[4:])
+    for order in (first, second):
+        assert torch.equal(order.sort().values, train.images[:, 0, 0, 0].sort().values)
+    assert not torch.equal(first, second)
 
 
 def test_training_lowers_the_loss_and_leaves_the_random_numbers_alone():

@@ -33,7 +33,8 @@ def rows(**changed):
 
 def panels(figure):
     """The axes of the planes, by their titles."""
-    return {axes.get_title(): axes for axes in figure.axes if axes.get_xlabel().startswith("I(X")}
+    shown = [axes for axes in figure.axes if axes.get_xlabel().startswith("I(X")]
+    return {axes.get_title().removeprefix("layer "): axes for axes in shown}
 
 
 def path(axes, number=0):
@@ -79,6 +80,9 @@ def test_the_color_is_the_change_of_the_loss_per_epoch():
         np.testing.assert_allclose(drawn.get_colors(), expected, atol=2e-2)
     (bar,) = [axes for axes in figure.axes if axes.get_ylabel() == "change of the loss per epoch"]
     assert bar.get_ylim() == pytest.approx((-0.5, 0.0125))
+    ticks = np.arcsinh(bar.get_yticks() / linear)
+    np.testing.assert_allclose(np.diff(ticks), (ticks[-1] - ticks[0]) / 4)
+    assert [tick.get_text() for tick in bar.get_yticklabels()][::4] == ["-0.5", "0.013"]
 
 
 def test_one_scale_of_losses_for_all_layers_and_none_without_losses():

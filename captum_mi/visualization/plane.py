@@ -96,11 +96,15 @@ def information_plane(
                 _write_name(axes, path)
         axes.set(xlabel=OF_INPUT, ylabel=OF_TARGET)
         if not together:
-            axes.set_title(shown[0].layer, fontsize="medium")
+            axes.set_title(f"layer {shown[0].layer}", fontsize="medium")
     for axes in grid[len(panels) :]:
         axes.remove()
     if scale is not None:
-        bar = figure.colorbar(scale, ax=grid[: len(panels)].tolist(), aspect=30)
+        colors = ScalarMappable(scale, LOSSES)
+        bar = figure.colorbar(colors, ax=grid[: len(panels)].tolist(), aspect=30)
+        ticks = [float(scale.inverse(share)) for share in np.linspace(0, 1, 5)]
+        bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+        bar.minorticks_off()
         bar.set_label("change of the loss per epoch")
         bar.outline.set_visible(False)
     epochs = [epoch for path in paths for epoch in path.epochs[path.known].tolist()]
@@ -175,7 +179,7 @@ def information_by_epoch(
     return figure
 
 
-def _draw_path(axes: Axes, path: LayerPath, scale: ScalarMappable | None, *, smooth: bool) -> None:
+def _draw_path(axes: Axes, path: LayerPath, scale: AsinhNorm | None, *, smooth: bool) -> None:
     """Draws the intervals, the path over them, and its ends over both."""
     across, upwards = path.of_input, path.of_target
     axes.errorbar(
@@ -197,7 +201,7 @@ def _draw_path(axes: Axes, path: LayerPath, scale: ScalarMappable | None, *, smo
     if scale is None:
         drawn.set_color(GRAY)
     else:
-        drawn.set(cmap=scale.cmap, norm=scale.norm, array=path.steps[whole])
+        drawn.set(cmap=LOSSES, norm=scale, array=path.steps[whole])
     axes.add_collection(drawn)
     ends = points[path.known][[0, -1]] if path.known.any() else points[:0]
     for (x, y), (marker, color) in zip(ends, (START, END), strict=False):
@@ -212,7 +216,7 @@ def _write_name(axes: Axes, path: LayerPath) -> None:
         axes.annotate(path.layer, end, (6, 6), textcoords="offset points", weight="bold", zorder=5)
 
 
-def _scale_of(paths: Sequence[LayerPath]) -> ScalarMappable | None:
+def _scale_of(paths: Sequence[LayerPath]) -> AsinhNorm | None:
     """Returns the colors of the changes of the loss; None where no loss is known."""
     steps = np.concatenate([path.steps for path in paths])
     steps = steps[np.isfinite(steps)]
@@ -222,7 +226,7 @@ def _scale_of(paths: Sequence[LayerPath]) -> ScalarMappable | None:
     low, high = float(steps.min()), float(steps.max())
     if low == high:
         low, high = low - linear, high + linear
-    return ScalarMappable(AsinhNorm(linear, vmin=low, vmax=high), LOSSES)
+    return AsinhNorm(linear, vmin=low, vmax=high)
 
 
 def _mark(look: tuple[str, str], label: str) -> Line2D:
