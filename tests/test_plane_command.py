@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, nll_loss
 
 from captum_mi.cli import main
 from captum_mi.estimators import KSG, PCA
-from captum_mi.infoplane import InformationPlane, read_rows
+from captum_mi.infoplane import InformationPlane, Row, read_rows
 from captum_mi.infoplane import classifier as experiment
 from captum_mi.infoplane.classifier import Classifier, Images, Training, follow, read_images
 
@@ -247,6 +247,23 @@ def test_the_command_writes_rows_pictures_and_a_summary(few, tmp_path, capsys):
         assert pixels.std() > 0.05
     kept = torch.load(folder / "state.pt", weights_only=True)
     assert kept["epoch"] == 2
+
+
+def test_the_summary_says_what_a_code_keeps_and_hides():
+    row = Row(0, 0.5, "a", 1.0, 0.1, 0.5, 0.1, 0.9, 9)
+    begin = "a: I(X;L) 1.00 to 1.00 ± 0.20, I(L;Y) 0.50 to 0.50 ± 0.20 nats"
+    for changed, end in (
+        ({}, "; code keeps 90 % of variance"),
+        ({"hidden": 0.25}, "; code keeps 90 % of variance, hides at most 0.25 nats"),
+        ({"kept": math.nan}, ""),
+    ):
+        first, second = experiment.describe([row._replace(**changed)])
+        assert first == begin + end
+        assert second == "   no phase: I(X;L) moves less than its 95 % interval"
+    numbers = experiment.summarize([row._replace(of_input=math.nan)])["a"]
+    assert numbers["first"] == numbers["last"]
+    assert numbers["last"]["of_input"] is None
+    assert numbers["last"]["of_target"] == 0.5
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_rows(small, tmp_path, capsys):

@@ -327,4 +327,6 @@ def _write(
     print(f"{data}: {len(recorded.images)} images, {right:.1%} classified rightly at the end")
     print(f"log {classes} = {math.log(classes):.3f} nats is the most that I(L;Y) can be")
     print(*describe(plane.rows), sep="\n")
+    if options.noise and all(math.isnan(row.hidden) for row in plane.rows):
+        print("what codes hide of a layer has no known limit under noise at its input")
     print(f"\nwrote {', '.join(map(str, written))}")

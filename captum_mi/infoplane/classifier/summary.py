@@ -54,20 +54,25 @@ def describe(rows: Sequence[Row]) -> list[str]:
     lines = []
     for layer, (first, last) in _ends(rows).items():
         quantile = NormalDist().inv_cdf((1 + LEVEL) / 2)
-        kept = "" if math.isnan(last.kept) else f"; code keeps {last.kept:.0%} of variance"
         lines.append(
             f"{layer}: I(X;L) {first.of_input:.2f} to {last.of_input:.2f} ±"
             f" {quantile * last.of_input_error:.2f}, I(L;Y) {first.of_target:.2f} to"
             f" {last.of_target:.2f} ± {quantile * last.of_target_error:.2f} nats"
-            + kept.replace("%", " %")
+            + _of_the_code(last)
         )
         lines.append(" " * (len(layer) + 2) + _in_words([p for p in found if p.layer == layer]))
     return lines
 
 
+def _of_the_code(row: Row) -> str:
+    """Says what is known of the code of a layer."""
+    kept = "" if math.isnan(row.kept) else f"; code keeps {100 * row.kept:.0f} % of variance"
+    return kept if math.isnan(row.hidden) else f"{kept}, hides at most {row.hidden:.2f} nats"
+
+
 def _in_words(found: Sequence[Phase]) -> str:
     if not found:
-        return f"no phase: I(X;L) moves less than its {LEVEL:.0%} interval".replace("%", " %")
+        return f"no phase: I(X;L) moves less than its {100 * LEVEL:.0f} % interval"
     words = [
         f"{phase.kind} in {phase.first} to {phase.last} ({phase.change:+.2f})" for phase in found
     ]
