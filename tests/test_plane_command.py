@@ -354,6 +354,20 @@ def test_checkpoints_come_in_the_order_of_their_epochs(tmp_path):
         experiment.find_checkpoints(f"{tmp_path}/a*.safetensors")
 
 
+def test_the_accuracy_is_that_of_evaluation_and_leaves_every_mode():
+    model, train = unsteady(), images()
+    with torch.no_grad():
+        model.eval()
+        right = (model(train.images).argmax(1) == train.labels).float().mean()
+        model.train()
+        model[2].eval()  # frozen
+    before = model[2].running_mean.clone()
+    for _ in range(2):
+        assert experiment.accuracy(model, train) == pytest.approx(float(right))
+    assert [part.training for part in model] == [True, True, False, True, True]
+    assert torch.equal(model[2].running_mean, before)
+
+
 OWN = """
 from torch import nn
 def small(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.Tanh(), nn.Linear(12, 10))

@@ -120,7 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size",
         type=int,
         metavar="N",
-        help="images of a step (default: 128, of digits 32; the paper's: 1024)",
+        help="images of a step (default: 512, of digits 32; the paper's: 1024)",
     )
     training.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of weights, order and noise (default: 0)"
@@ -196,7 +196,7 @@ def run(options: argparse.Namespace) -> None:
     model, layers = network_of(options, train.images[:2])
     batch_size = options.batch_size
     if batch_size is None:
-        batch_size = 128 if options.data else 32
+        batch_size = 512 if options.data else 32
     training = Training(
         layers, options.epochs, options.rate, batch_size, options.noise, options.seed
     )

@@ -13,6 +13,7 @@ from matplotlib.colors import AsinhNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from captum_mi._checks import check_positive
 from captum_mi.visualization.page import GAP, GRAY, SMALL, broken, width_of
@@ -168,6 +169,7 @@ def information_by_epoch(
                 axes.plot(path.epochs, quantity.values, ".", color=color, alpha=0.4, markersize=3)
     for axes, label in ((left, OF_INPUT), (right, OF_TARGET)):
         axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles: list[Artist] = [*left.get_lines()[:: 1 if smooth is None else 2]]
     handles.append(Patch(color=PALE, label=_interval(level)))
     if classes is not None:
@@ -240,8 +242,9 @@ def _interval(level: float) -> str:
 
 def _write_legend(figure: Figure, handles: Sequence[Artist], smooth: int | None) -> None:
     """Writes the legend below the picture, and above it whether the lines are smoothed."""
-    widest = max(width_of(str(handle.get_label()), SMALL) for handle in handles)
-    columns = int(figure.get_figwidth() / (widest + BESIDE)) or 1
+    widths = [width_of(str(handle.get_label()), SMALL) + BESIDE for handle in handles]
+    room = figure.get_figwidth()
+    columns = len(handles) if sum(widths) < room else max(int(room / max(widths)), 1)
     title = ""
     if smooth is not None:
         title = (

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import cross_entropy
 
+from captum_mi.infoplane.untouched import left_as_it_is
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -77,12 +79,9 @@ def accuracy(model: nn.Module, images: Images) -> float:
     return float((_scores(model, images).argmax(1) == images.labels).float().mean())
 
 
-@torch.no_grad()
 def _scores(model: nn.Module, images: Images) -> Tensor:
     """Returns the scores of all images, on the CPU, in evaluation mode."""
     device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
-    training = model.training
-    model.eval()
-    scores = [model(chunk.to(device)).float().cpu() for chunk in torch.split(images.images, CHUNK)]
-    model.train(training)
-    return torch.cat(scores)
+    with left_as_it_is(model):
+        chunks = torch.split(images.images, CHUNK)
+        return torch.cat([model(chunk.to(device)).float().cpu() for chunk in chunks])
