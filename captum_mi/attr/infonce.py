@@ -168,7 +168,8 @@ class InfoNCEDecomposition(LayerAttribution):
                 and ``labels``. It is gone through ``epochs`` + 1 times.
             epochs: at most.
             validation: the share of the loader's samples that is held out, or a loader of samples
-                to hold out. The state of the best epoch on them is kept.
+                to hold out, in no order of classes: the first of them give the negatives. The state
+                of the best epoch on them is kept.
             learning_rate: of Adam at the start; falls to zero along half a cosine.
             patience: epochs in a row without a better one before training ends; None never ends it.
             n_negatives: about how many places of held-out images are kept as negatives, M, the same
