@@ -19,7 +19,7 @@ from captum_mi.evaluation.pointing import SEED
 from captum_mi.explanation import decompose_image, load_decomposition
 
 METHOD = ["--method", "infonce"]
-SCENE = Scenes(9, objects=2)[8].image
+SCENE = Scenes(9, objects=2, first_colors=NAMED)[8].image
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,7 @@ def test_without_a_file_the_shipped_one_explains(fitted, tmp_path, monkeypatch, 
     assert main(["explain", "scene.png", *METHOD]) == 0
     numbers = json.loads((tmp_path / "explanation.json").read_text())
     assert (numbers["image"], numbers["fitted"]) == ("scene.png", "shipped")
+    assert numbers["explained"].endswith("the text of the red, green, blue or yellow object")
     assert "hidden_states" not in numbers
     assert capsys.readouterr().err.count("without `--model` the embedded model explains") == 1
 

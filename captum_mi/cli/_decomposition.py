@@ -21,6 +21,7 @@ IMAGES = 4000
 """Images that a decomposition is fitted on."""
 EPOCHS = 5
 FITTED = "infonce.safetensors"
+SHIPPED_TASK = ", the task to choose the text of the red, green, blue or yellow object"
 FIT_OPTIONS = ("texts", "epochs", "seed")
 
 
@@ -114,7 +115,7 @@ def explain(options: argparse.Namespace) -> Findings:
     return Findings(
         {
             "image": source,
-            "explained": f"places of {layer}",
+            "explained": f"places of {layer}{'' if options.fitted else SHIPPED_TASK}",
             "fitted": "shipped" if options.fitted is None else str(options.fitted),
         },
         partial(
@@ -135,9 +136,10 @@ def _image(options: argparse.Namespace) -> tuple[Image, str]:
     from PIL.Image import fromarray
 
     from captum_mi.datasets.pairs import read_image
+    from captum_mi.datasets.scenes import NAMED
 
     if options.image is None:
-        return fromarray(shipped_scene().image), SHIPPED
+        return fromarray(shipped_scene(first_colors=NAMED).image), SHIPPED
     warn_of_embedded(options)
     return read_image(options.image), options.image
 

@@ -41,11 +41,15 @@ class Findings:
     table: str
 
 
-def shipped_scene() -> Scene:
-    """Returns the scene of two objects that stands where no image is given."""
+def shipped_scene(first_colors: Sequence[str] | None = None) -> Scene:
+    """Returns the scene of two objects that stands where no image is given.
+
+    Args:
+        first_colors: of the first object, and of no other; None: any.
+    """
     from captum_mi.datasets import Scenes
 
-    return Scenes(_NUMBER + 1, objects=2)[_NUMBER]
+    return Scenes(_NUMBER + 1, objects=2, first_colors=first_colors)[_NUMBER]
 
 
 def table_of_words(lines: Sequence[tuple[str, float, WordEvidence]], unit: str | None) -> str:
