@@ -52,7 +52,7 @@ def loaders(monkeypatch):
 def test_images_come_with_the_numbers_of_their_texts_and_some_are_kept_apart(clip, loaders):
     found = fit_decomposition(*clip, pairs())
     assert found.method.forward_func.texts == TEXTS
-    assert (found.hidden_state, found.n_images) == (1, 27)
+    assert (found.hidden_state, found.n_images) == (2, 27)
     fit, judged = loaders["fit"].dataset, loaders["judged"].dataset
     assert list(judged.indices) == [0, 10, 20]
     assert sorted({*fit.indices, *judged.indices}) == list(range(30))
