@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "captum_mi"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"_checks", "_lazy", "_protocols", "_training", "_records", "_intervention"},
+    {"_checks", "_lazy", "_protocols", "_training", "_records", "_state_file", "_intervention"},
     {"maps"},
     {"estimators", "datasets", "visualization"},
     {"models", "attr", "infoplane", "infomax"},

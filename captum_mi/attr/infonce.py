@@ -13,18 +13,20 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_mi._checks import check_choice, check_positive, check_positive_number
+from captum_mi._state_file import read_state, write_state
 from captum_mi._training import Progress
 from captum_mi.attr._batches import Batch
 from captum_mi.attr._captum import TargetType
-from captum_mi.attr._fitted_file import module_of, name_of, read, write
 from captum_mi.attr._infonce_training import LogLikelihood, log_softmax_likelihood, train
 from captum_mi.attr._local_information import CRITICS, MASKS, Networks
 from captum_mi.attr._two_layers import TwoLayers
 from captum_mi.attr.decomposition import Decomposition, Information
+from captum_mi.attr.layer_names import module_of, name_of
 from captum_mi.attr.places import Places
 
 Component = Literal["total", "decision", "redundant"]
 SETTINGS = ("critic", "mask", "hidden", "beta", "place_aware", "scores_at_once")
+FACTS = ("settings", "layers", "places")
 NOISES = 4
 """Draws of the mask's noise that a decision map is the mean of."""
 
@@ -307,7 +309,7 @@ class InfoNCEDecomposition(LayerAttribution):
         settings = {name: getattr(self, name) for name in SETTINGS}
         places = networks.places
         shape = places.shape, places.axis, places.prefix
-        write(path, networks, {"settings": settings, "layers": layers, "places": shape})
+        write_state(path, networks, {"settings": settings, "layers": layers, "places": shape})
 
     @classmethod
     def load(
@@ -329,7 +331,7 @@ class InfoNCEDecomposition(LayerAttribution):
             FileNotFoundError: if there is no such file.
             ValueError: if it holds something else, or the model has no layers of these names.
         """
-        state, facts = read(path, ("settings", "layers", "places"))
+        state, facts = read_state(path, FACTS, "fitted decomposition")
         local, whole = (
             module_of(forward_func, name) if given is None else given
             for given, name in zip((layer, global_layer), facts["layers"], strict=True)

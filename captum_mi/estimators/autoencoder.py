@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_mi._checks import check_positive, check_positive_number
+from captum_mi._state_file import read_state, write_state
 from captum_mi._training import minimize, split
 from captum_mi.estimators.compression import Compressor, check_shape, finite_samples, not_fitted
 
@@ -124,26 +124,17 @@ class Autoencoder(Compressor):
 
     def save(self, path: str | Path) -> None:
         """Writes settings and weights as safetensors."""
-        from safetensors.torch import save_file
-
         network = self._ready()
-        state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
         settings = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
-        metadata = {"shape": json.dumps(network.shape), "settings": json.dumps(settings)}
-        save_file(state, path, metadata=metadata)
+        write_state(path, network, {"shape": network.shape, "settings": settings})
 
     @classmethod
     def load(cls, path: str | Path) -> Autoencoder:
         """Reads what :meth:`save` wrote: fitted, on the CPU."""
-        from safetensors import safe_open
-
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            names = file.keys()
-            state = {name: file.get_tensor(name) for name in names}
-        loaded = cls(**json.loads(metadata["settings"]))
+        state, facts = read_state(path, ["shape", "settings"], "autoencoder")
+        loaded = cls(**facts["settings"])
         with torch.random.fork_rng(devices=[]):
-            network = _Network(torch.Size(json.loads(metadata["shape"])), loaded.n)
+            network = _Network(torch.Size(facts["shape"]), loaded.n)
         network.load_state_dict(state)
         loaded._network = network.requires_grad_(False).eval()
         return loaded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from captum_mi._checks import brief, check_positive
 from captum_mi._intervention.precision import at_least_single
+from captum_mi._state_file import read_state, write_state
 
 
 class Conv4(nn.Module):
@@ -50,11 +50,8 @@ class Conv4(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Writes settings and weights as safetensors."""
-        from safetensors.torch import save_file
-
-        state = {name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}
         settings = {"channels": self.channels, "width": self.width}
-        save_file(state, path, metadata={"settings": json.dumps(settings)})
+        write_state(path, self, {"settings": settings})
 
     @classmethod
     def load(cls, path: str | Path) -> Conv4:
@@ -64,20 +61,15 @@ class Conv4(nn.Module):
             FileNotFoundError: if there is no such file.
             ValueError: if it holds something else.
         """
-        from safetensors import SafetensorError, safe_open
-
         if not Path(path).is_file():
             raise FileNotFoundError(f"there is no network {str(path)!r}; train and save one")
+        state, facts = read_state(path, ["settings"], "Conv4")
         try:
-            with safe_open(path, framework="pt") as file:
-                settings = json.loads(file.metadata()["settings"])
-                names = file.keys()
-                state = {name: file.get_tensor(name) for name in names}
             with torch.random.fork_rng(devices=[]):
-                loaded = cls(**settings)
+                loaded = cls(**facts["settings"])
             loaded.load_state_dict(state)
-        except (KeyError, RuntimeError, SafetensorError, TypeError) as error:
-            raise ValueError(f"{str(path)!r} holds no Conv4") from error
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"`path` {str(path)!r} holds no Conv4") from error
         return loaded.eval()
 
 
