@@ -67,8 +67,8 @@ def test_a_linear_gaussian_network_is_tracked_at_every_epoch():
             for row, (of_input, of_target) in zip(rows, truths(net, *known), strict=True):
                 assert abs(row.of_input - of_input) < LEVEL * row.of_input_error
                 assert abs(row.of_target - of_target) < LEVEL * row.of_target_error
-                assert row.of_input_error < 0.05
-                assert row.of_target_error < 0.05
+                assert row.of_input_error < 0.06
+                assert row.of_target_error < 0.06
                 assert (row.kept, row.hidden, row.samples) == (1.0, 0.0, 4000)
             processed_in_order(rows)
     assert len(plane.frame()) == 10

@@ -5,13 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.special import gamma, psi
+from scipy.spatial import cKDTree
+from scipy.special import gamma, polygamma, psi
 from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
 from sklearn.neighbors import NearestNeighbors
 
 from captum_mi.estimators import KSG, KozachenkoLeonenko, WeightedKozachenkoLeonenko, _neighbors
 from captum_mi.estimators._neighbors import TREE_DIM, count_closer, nearest_distances
-from captum_mi.estimators.knn import neighbor_weights
+from captum_mi.estimators.neighbor_weights import (
+    dependent_noise,
+    independent_noise,
+    neighbor_weights,
+    weights_for,
+)
 
 LABEL_ESTIMATORS = [
     KozachenkoLeonenko(),
@@ -110,7 +116,7 @@ def test_counts_leave_ties_out(dim, rng):
 @pytest.mark.parametrize("dim", [1, 2, 5, 8])
 def test_weights_meet_their_conditions(dim):
     for k in (5, 8, 20, 50):
-        weights = neighbor_weights(k, dim)
+        weights = neighbor_weights(k, dim, "paper")
         assert weights.sum() == pytest.approx(1, abs=1e-9)
         neighbors = np.arange(1, k + 1)
         for power in range(1, dim // 4 + 1):
@@ -130,12 +136,12 @@ def test_weights_meet_their_conditions(dim):
     ],
 )
 def test_weights_of_the_paper(k, dim, expected):
-    np.testing.assert_allclose(neighbor_weights(k, dim), expected, atol=0.0101)
+    np.testing.assert_allclose(neighbor_weights(k, dim, "paper"), expected, atol=0.0101)
 
 
 @pytest.mark.parametrize(("dim", "norm"), [(6, 2.23), (8, 16.2), (10, 24)])
 def test_weights_are_the_shortest(dim, norm, rng):
-    weights = neighbor_weights(5, dim)
+    weights = neighbor_weights(5, dim, "paper")
     assert np.linalg.norm(weights) == pytest.approx(norm, rel=0.01)
     # Whatever else meets the conditions is at right angles to the shortest solution.
     neighbors = np.arange(1, 6)
@@ -144,36 +150,78 @@ def test_weights_are_the_shortest(dim, norm, rng):
     assert np.abs(null_space @ weights).max() < 1e-9 * norm
 
 
+@pytest.mark.parametrize("dim", [1, 2, 4, 8, 16, 50])
+@pytest.mark.parametrize("k", [2, 5, 20, 50])
+def test_weights_of_least_variance(k, dim):
+    weights = neighbor_weights(k, dim)
+    places = np.arange(1, k + 1)
+    ratio = gamma(places + 2 / dim) / gamma(places)
+    assert weights.sum() == pytest.approx(1, abs=1e-9)
+    assert weights @ ratio == pytest.approx(0, abs=1e-9 * np.linalg.norm(ratio))
+    covariance = np.array([[polygamma(1, max(i, j)) for j in places] for i in places])
+    # Directions that keep the conditions change the variance by nothing, to first order.
+    null_space = np.linalg.svd(np.array([np.ones(k), ratio]))[2][2:]
+    assert np.abs(null_space @ covariance @ weights).max(initial=0) < 1e-9 * k
+    noise = independent_noise(weights)
+    assert noise == pytest.approx(weights @ covariance @ weights)
+    if k == 5 and dim == 4:
+        assert noise == pytest.approx(1.523**2, rel=1e-3)
+
+
+def test_the_noise_is_that_of_a_torus():
+    """Where the density is the same everywhere, all that an entropy varies by is noise."""
+    rng = np.random.default_rng(0)
+    weights = neighbor_weights(5, 2)
+    means, own = [], []
+    for _ in range(300):
+        samples = rng.random((300, 2))
+        distances, _ = cKDTree(samples, boxsize=1).query(samples, k=range(2, 7))
+        terms = 2 * np.log(distances) @ weights
+        means.append(terms.mean())
+        own.append(terms.var())
+    assert np.mean(own) == pytest.approx(independent_noise(weights), rel=0.05)
+    total = independent_noise(weights) + dependent_noise(weights, 2)
+    assert 300 * np.var(means) == pytest.approx(total, rel=0.2)
+
+
+def test_few_neighbors_where_their_noise_is_low():
+    assert [len(weights_for(n, 2)) for n in (20, 200, 2000, 20_000)] == [5, 20, 5, 5]
+    assert [len(weights_for(5000, dim)) for dim in (2, 8, 16, 50)] == [5, 7, 22, 50]
+    assert len(weights_for(4, 2)) == 3
+    assert len(weights_for(100, 2, 7)) == 7
+
+
 def test_weights_of_the_code():
     for dim in (1, 2, 4):
         np.testing.assert_array_equal(neighbor_weights(5, dim, "code"), [1, 0, 0, 0, 0])
-    np.testing.assert_array_equal(neighbor_weights(5, 8, "code"), neighbor_weights(5, 8))
+    np.testing.assert_array_equal(neighbor_weights(5, 8, "code"), neighbor_weights(5, 8, "paper"))
 
 
 @pytest.mark.parametrize(("k", "dim"), [(1, 4), (1, 5), (2, 8), (5, 20)])
 def test_infeasible_weights(k, dim):
     with pytest.raises(ValueError, match=f"`k` must be larger in {dim} dimensions, got {k}: "):
-        neighbor_weights(k, dim)
+        neighbor_weights(k, dim, "paper")
 
 
 def test_too_many_dimensions_are_not_laid_on_k():
     words = "^80 dimensions are too many: no weights of 80 neighbors meet the 21 conditions"
     with pytest.raises(ValueError, match=words):
-        neighbor_weights(80, 80)
+        neighbor_weights(80, 80, "paper")
 
 
 def test_long_weights_warn(rng):
     with pytest.warns(UserWarning, match=r"k=5 neighbors in 12 dimensions have norm 359"):
-        neighbor_weights(5, 12)
+        neighbor_weights(5, 12, "paper")
     with pytest.warns(UserWarning, match="norm"):
-        WeightedKozachenkoLeonenko(5).entropy(rng.standard_normal((50, 12)))
+        WeightedKozachenkoLeonenko(5, weights="paper").entropy(rng.standard_normal((50, 12)))
 
 
 def test_default_k_grows_with_the_dimension(rng):
     samples = rng.standard_normal((200, 8))
     for dim, k in ((2, 5), (5, 5), (8, 8)):
-        expected = WeightedKozachenkoLeonenko(k).entropy(samples[:, :dim])
-        assert WeightedKozachenkoLeonenko().entropy(samples[:, :dim]) == expected
+        expected = WeightedKozachenkoLeonenko(k, weights="paper").entropy(samples[:, :dim])
+        found = WeightedKozachenkoLeonenko(weights="paper").entropy(samples[:, :dim])
+        assert (found.value, found.std_error) == (expected.value, expected.std_error)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 5, 8])
@@ -294,7 +342,7 @@ def test_repeated_samples_are_refused(rng):
 def test_repeated_samples_that_do_not_matter_warn(rng):
     x, y = normals(rng, 100, 1.0)
     x, y = np.vstack([x, x[:10]]), np.vstack([y, y[:10]])
-    for estimator in (KozachenkoLeonenko(2), WeightedKozachenkoLeonenko(5)):
+    for estimator in (KozachenkoLeonenko(2), WeightedKozachenkoLeonenko(5, weights="paper")):
         with pytest.warns(UserWarning, match="`x` has 20 samples that repeat others"):
             assert math.isfinite(estimator.entropy(x).value)
     with pytest.warns(UserWarning, match="`y` has 96 samples that repeat.*estimate_discrete"):
@@ -323,7 +371,7 @@ def test_jitter_separates(rng):
         (
             lambda: WeightedKozachenkoLeonenko(weights="theirs"),
             ValueError,
-            "`weights` must be one of 'paper', 'code', got 'theirs'",
+            "`weights` must be one of 'variance', 'paper', 'code', got 'theirs'",
         ),
         (lambda: KSG(jitter=-1), ValueError, "`jitter` must be at least 0 and finite, got -1"),
         (lambda: KozachenkoLeonenko(jitter=math.nan), ValueError, "`jitter` must be .*got nan"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from captum_mi.estimators.base import Estimate
+from captum_mi.estimators.estimate import Estimate
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,11 +1,13 @@
 """Mutual information: bounds on score matrices, and estimators from samples."""
 
 from captum_mi.estimators.autoencoder import Autoencoder
-from captum_mi.estimators.base import EntropyEstimator, Estimate, MutualInformationEstimator
+from captum_mi.estimators.base import EntropyEstimator, MutualInformationEstimator
 from captum_mi.estimators.bounds import info_nce, local_info_nce, pointwise_info_nce
 from captum_mi.estimators.compression import PCA, Compressed, Compressor
+from captum_mi.estimators.estimate import Estimate
 from captum_mi.estimators.kde import KernelDensity
-from captum_mi.estimators.knn import KSG, KozachenkoLeonenko, WeightedKozachenkoLeonenko
+from captum_mi.estimators.knn import KozachenkoLeonenko, WeightedKozachenkoLeonenko
+from captum_mi.estimators.ksg import KSG
 from captum_mi.estimators.methods import COMPRESSORS, ESTIMATORS, compress_wide
 
 __all__ = [

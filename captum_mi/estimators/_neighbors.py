@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -82,6 +83,29 @@ def count_closer(samples: Tensor, radius: Tensor) -> Tensor:
         gaps = torch.cdist(samples[rows], samples, p=math.inf)
         counts[rows] = (gaps <= radius[rows, None]).sum(dim=1) - 1
     return counts
+
+
+def check_duplicates(name: str, nearest: Tensor, needed: Tensor) -> None:
+    """Raises a ValueError where a needed distance is 0, and warns where the nearest is."""
+    zeros = int((needed == 0).sum())
+    if zeros:
+        raise ValueError(
+            f"`{name}` has {zeros} samples at distance 0 from the neighbor that measures their"
+            " density; use `estimate_discrete` with a discrete variable as `labels`, drop repeated"
+            " rows, and give rounded values a `jitter` of about their step"
+        )
+    warn_of_duplicates(name, int((nearest == 0).sum()))
+
+
+def warn_of_duplicates(name: str, count: int) -> None:
+    """Warns of so many samples that repeat others."""
+    if count:
+        warnings.warn(
+            f"`{name}` has {count} samples that repeat others, which biases distances to"
+            " neighbors; use `estimate_discrete` with a discrete variable as `labels`, and"
+            " `jitter` separates the rest",
+            stacklevel=4,
+        )
 
 
 def _chunks(samples: Tensor) -> Iterator[slice]:

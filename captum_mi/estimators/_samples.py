@@ -157,6 +157,13 @@ def label_rows(labels: Samples, n_samples: int) -> dict[Hashable, Tensor]:
     }
 
 
+def label_entropy(rows: dict[Hashable, Tensor]) -> float:
+    """Returns the entropy, nats, of labels with these row numbers, as frequent as they are."""
+    counts = torch.tensor([len(members) for members in rows.values()], dtype=torch.float64)
+    shares = counts / counts.sum()
+    return float(-(shares * shares.log()).sum())
+
+
 def jittered(samples: Tensor, scale: float) -> Tensor:
     """Adds normal noise of ``scale`` standard deviations of each column, always the same noise.
 

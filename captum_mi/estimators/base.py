@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from statistics import NormalDist
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,10 +17,12 @@ from captum_mi.estimators._samples import (
     check_least,
     check_varies,
     jittered,
+    label_entropy,
     label_rows,
     warn_if_tied,
     whitened,
 )
+from captum_mi.estimators.estimate import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,49 +32,18 @@ if TYPE_CHECKING:
     from captum_mi.estimators._samples import Samples
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """An estimated mutual information or entropy.
-
-    Attributes:
-        value: nats; nothing is clipped, so an estimate of a mutual information may be negative.
-        std_error: nats, of the sampling; an estimator's bias is not in it.
-        n_samples: N.
-
-    Example:
-        >>> Estimate(value=1.0, std_error=0.1, n_samples=500).interval(0.95)
-        (0.8040036015459946, 1.1959963984540054)
-    """
-
-    value: float
-    std_error: float
-    n_samples: int
-
-    @classmethod
-    def of(cls, pointwise: Tensor) -> Estimate:
-        """Returns the mean of one term for each sample, with its standard error.
-
-        Args:
-            pointwise: (N,), nats. A difference of entropies must come as one term for each sample,
-                which pairs the errors of the entropies.
-        """
-        n_samples = len(pointwise)
-        std_error = float(pointwise.std()) / math.sqrt(n_samples)
-        return cls(float(pointwise.mean()), std_error, n_samples)
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Returns the normal confidence interval of that level, in nats."""
-        if not 0 < level < 1:
-            raise ValueError(f"`level` must lie between 0 and 1, got {level}")
-        half = NormalDist().inv_cdf((1 + level) / 2) * self.std_error
-        return self.value - half, self.value + half
+DOUBT = 3.0
+"""Standard errors outside of what is possible, from which on a value is doubted."""
+HARMLESS = 0.05
+"""Nats outside of what is possible, up to which it is not."""
 
 
 class MutualInformationEstimator(ABC):
     """Estimates mutual information, in nats, from samples.
 
-    A constructor stores each argument under its own name, so that ``repr`` rebuilds the estimator.
-    Samples are (N, d) arrays or tensors, (N,) for d = 1, and computed with in float64.
+    A constructor stores each argument under its own name, so that ``repr`` rebuilds the estimator
+    and scikit-learn's ``clone`` copies it; estimators of equal arguments are equal. Samples are
+    (N, d) arrays, tensors or data frames, (N,) for d = 1, and computed with in float64.
     """
 
     @abstractmethod
@@ -93,12 +64,67 @@ class MutualInformationEstimator(ABC):
             labels: (N,), integers or strings, entry i drawn together with row i of ``x``.
         """
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Returns the arguments of the constructor, as scikit-learn's estimators do.
+
+        Args:
+            deep: whether to give those of nested estimators too, as ``estimator__k``.
+        """
+        found = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        if deep:
+            for name, value in list(found.items()):
+                if isinstance(value, MutualInformationEstimator):
+                    inner = value.get_params()
+                    found |= {f"{name}__{key}": each for key, each in inner.items()}
+        return found
+
+    def set_params(self, **params: Any) -> MutualInformationEstimator:
+        """Changes arguments, checked as by the constructor, and returns itself."""
+        own = self.get_params(deep=False)
+        for name, value in params.items():
+            outer, _, inner = name.partition("__")
+            if outer not in own:
+                raise ValueError(f"`{name}` is no argument of {self!r}; there are {', '.join(own)}")
+            own[outer] = own[outer].set_params(**{inner: value}) if inner else value
+        vars(self).update(vars(type(self)(**own)))
+        return self
+
     def __repr__(self) -> str:
         """Returns the call that builds this estimator."""
         arguments = ", ".join(
-            f"{name}={getattr(self, name)!r}" for name in inspect.signature(type(self)).parameters
+            f"{name}={value!r}" for name, value in self.get_params(deep=False).items()
         )
         return f"{type(self).__name__}({arguments})"
+
+    def __eq__(self, other: object) -> bool:
+        """Tells whether another is of the same class, with equal arguments."""
+        if type(self) is not type(other) or not isinstance(other, MutualInformationEstimator):
+            return NotImplemented
+        return self.get_params(deep=False) == other.get_params(deep=False)
+
+    def __hash__(self) -> int:
+        """Returns a hash that equal estimators share."""
+        return hash(repr(self))
+
+    def _reported(self, found: Estimate, most: float = math.inf) -> Estimate:
+        """Returns the estimate with its estimator's name, and warns if no truth explains it.
+
+        Args:
+            found: of a mutual information.
+            most: nats, what the mutual information cannot exceed.
+        """
+        doubt, margin = "", max(DOUBT * found.std_error, HARMLESS)
+        if found.value < -margin:
+            doubt = "below 0, which no mutual information is"
+        elif found.value > most + margin:
+            doubt = f"above {most:.3f} nats, the entropy of the labels"
+        if doubt:
+            warnings.warn(
+                f"{self!r} gives {found}, far {doubt}: its bias is larger than its standard error."
+                " Take `MutualInformation()`, compress to fewer dimensions, or give more samples",
+                stacklevel=3,
+            )
+        return replace(found, estimator=repr(self))
 
 
 class EntropyEstimator(MutualInformationEstimator):
@@ -108,8 +134,7 @@ class EntropyEstimator(MutualInformationEstimator):
 
     A subclass gives :math:`-\log p(x_i)` at each sample. The differences are taken sample by
     sample, which is what the standard error needs: errors common to the entropies cancel. It takes
-    the terms for independent; those of nearest neighbors are not quite, so that their true error is
-    somewhat larger.
+    the terms for independent; what nearest neighbors, whose terms are not, add to it is added.
 
     Attributes:
         whiten: whether X, Y and (X, Y) are first mapped to covariance I, each by its own, and half
@@ -137,7 +162,9 @@ class EntropyEstimator(MutualInformationEstimator):
         entropy = self._pointwise_entropies(
             {"(x, y)": joint, "x": joint[:, :split], "y": joint[:, split:]}
         )
-        return Estimate.of(entropy["x"] + entropy["y"] - entropy["(x, y)"])
+        terms = entropy["x"] + entropy["y"] - entropy["(x, y)"]
+        noise = sum(self._noise(*space.shape) for space in (joint, first, second))
+        return self._reported(Estimate.of(terms, noise))
 
     def estimate_discrete(self, x: Samples, labels: Samples) -> Estimate:
         """Estimates the mutual information of a continuous and a discrete variable.
@@ -153,11 +180,16 @@ class EntropyEstimator(MutualInformationEstimator):
         warn_if_tied("x", samples, self.jitter)
         samples = jittered(samples, self.jitter)
         reduction = self._pointwise_entropy("x", samples)
+        noise = self._noise(*samples.shape)
         for label, members in rows.items():
             members = members.to(samples.device)
             name = f"x of label {label!r}"
             reduction[members] -= self._pointwise_entropy(name, samples[members])
-        return Estimate.of(reduction)
+            share = len(members) / len(samples)
+            noise += share**2 * self._noise(len(members), samples.shape[1])
+        if len(rows) == 1:  # whose entropy is that of all samples, with the same error
+            noise = 0.0
+        return self._reported(Estimate.of(reduction, noise), label_entropy(rows))
 
     def entropy(self, x: Samples) -> Estimate:
         """Estimates the differential entropy.
@@ -167,7 +199,8 @@ class EntropyEstimator(MutualInformationEstimator):
         """
         samples = as_samples("x", x)
         warn_if_tied("x", samples, self.jitter)
-        return Estimate.of(self._pointwise_entropy("x", jittered(samples, self.jitter)))
+        found = self._pointwise_entropy("x", jittered(samples, self.jitter))
+        return replace(Estimate.of(found, self._noise(*samples.shape)), estimator=repr(self))
 
     @abstractmethod
     def _minus_log_densities(self, spaces: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -183,6 +216,10 @@ class EntropyEstimator(MutualInformationEstimator):
     @abstractmethod
     def _least_samples(self, dim: int) -> int:
         """Returns the fewest samples of ``dim`` columns that the estimator takes."""
+
+    def _noise(self, n_samples: int, dim: int) -> float:
+        """Returns the variance of an entropy, square nats, that its terms' own does not show."""
+        return 0.0
 
     def _pointwise_entropy(self, name: str, samples: Tensor) -> Tensor:
         return self._pointwise_entropies({name: samples})[name]

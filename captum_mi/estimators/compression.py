@@ -13,7 +13,8 @@ import torch
 from captum_mi._checks import check_positive
 from captum_mi.estimators._samples import as_real
 from captum_mi.estimators._scatter import Scatter
-from captum_mi.estimators.base import Estimate, MutualInformationEstimator
+from captum_mi.estimators.base import MutualInformationEstimator
+from captum_mi.estimators.estimate import Estimate
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,8 @@ from captum_mi.estimators.autoencoder import Autoencoder
 from captum_mi.estimators.base import MutualInformationEstimator
 from captum_mi.estimators.compression import PCA, Compressed, Compressor
 from captum_mi.estimators.kde import KernelDensity
-from captum_mi.estimators.knn import KSG, KozachenkoLeonenko, WeightedKozachenkoLeonenko
+from captum_mi.estimators.knn import KozachenkoLeonenko, WeightedKozachenkoLeonenko
+from captum_mi.estimators.ksg import KSG
 
 if TYPE_CHECKING:
     from captum_mi.estimators._samples import Samples
