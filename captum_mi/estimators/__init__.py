@@ -4,7 +4,9 @@ from captum_mi.estimators.autoencoder import Autoencoder
 from captum_mi.estimators.base import EntropyEstimator, MutualInformationEstimator
 from captum_mi.estimators.bounds import info_nce, local_info_nce, pointwise_info_nce
 from captum_mi.estimators.compression import PCA, Compressed, Compressor
+from captum_mi.estimators.copula import CopulaNeighbors
 from captum_mi.estimators.estimate import Estimate
+from captum_mi.estimators.gaussian import GaussianCopula
 from captum_mi.estimators.kde import KernelDensity
 from captum_mi.estimators.knn import KozachenkoLeonenko, WeightedKozachenkoLeonenko
 from captum_mi.estimators.ksg import KSG
@@ -18,8 +20,10 @@ __all__ = [
     "Autoencoder",
     "Compressed",
     "Compressor",
+    "CopulaNeighbors",
     "EntropyEstimator",
     "Estimate",
+    "GaussianCopula",
     "KernelDensity",
     "KozachenkoLeonenko",
     "MutualInformationEstimator",

@@ -19,12 +19,15 @@ FEWEST, MOST = 5, 50
 """Neighbors to choose from."""
 NOISE = 0.03
 """Nats of noise of an entropy that few neighbors may have: fewer of them are less biased."""
+CONDITIONED = range(3, 17)
+"""Dimensions in which the leading bias term is canceled by the weights of least variance. Below, it
+falls faster than the noise as samples grow; above, no neighbor is near enough for terms to lead."""
 SUM_TOLERANCE = 1e-9
 LARGE_NORM = 50.0
-TORUS = {1: 1.65, 2: 1.5, 3: 1.5, 4: 1.7, 5: 1.8}
+DEPENDENCE = {1: 1.65, 2: 1.5, 3: 1.5, 4: 1.7, 5: 1.8, 8: 1.9, 10: 2.2, 16: 3.5, 50: 12.0}
 """Dimension -> variance of the mean of neighbors' terms, as a multiple of what it were if the terms
-did not depend on each other. Simulated, uniform samples on a torus; hardly any other for other
-numbers and weights of neighbors."""
+did not depend on each other. Simulated: up to 8 dimensions by uniform samples on a torus, where it
+is hardly another for other numbers and weights of neighbors, and above by normals."""
 
 
 def neighbor_weights(k: int, dim: int, kind: Kind = "variance") -> NDArray[np.float64]:
@@ -33,12 +36,12 @@ def neighbor_weights(k: int, dim: int, kind: Kind = "variance") -> NDArray[np.fl
     .. math:: \sum_j w_j = 1 \qquad
         \sum_j w_j \frac{\Gamma(j + 2l/n)}{\Gamma(j)} = 0, \; l = 1 \dots L
 
-    ``"variance"`` meets L = 1 condition with the least variance of the weighted mean, where the
-    logarithms of the volumes within neighbors i and j have covariance
-    :math:`\psi'(\max(i, j))`. ``"paper"`` meets :math:`L = \lfloor n/4 \rfloor` with the shortest
-    w that is zero off the neighbors :math:`\lfloor ik/n \rfloor, i = 1 \dots n`. ``"code"`` does,
-    like the code published with Butakov et al., only above four dimensions, and up to four takes
-    the nearest neighbor alone.
+    ``"variance"`` meets one condition, none below 3 and above 16 dimensions, with the least
+    variance of the weighted mean, where the logarithms of the volumes within neighbors i and j
+    have covariance :math:`\psi'(\max(i, j))`. ``"paper"`` meets
+    :math:`L = \lfloor n/4 \rfloor` with the shortest w that is zero off the neighbors
+    :math:`\lfloor ik/n \rfloor, i = 1 \dots n`. ``"code"`` does, like the code published with
+    Butakov et al., only above four dimensions, and up to four takes the nearest neighbor alone.
 
     Args:
         k: the number of neighbors.
@@ -99,27 +102,42 @@ def neighbor_weights(k: int, dim: int, kind: Kind = "variance") -> NDArray[np.fl
 
 
 def weights_for(
-    n_samples: int, dim: int, k: int | None = None, kind: Kind = "variance"
+    n_samples: int,
+    dim: int,
+    k: int | None = None,
+    kind: Kind = "variance",
+    noise: float = NOISE,
 ) -> NDArray[np.float64]:
     """Returns the weights for so many samples: of the fewest neighbors that leave little noise.
 
     Their noise falls and their bias grows with their number. From 5 neighbors on, the first number
-    whose noise is at most 0.03 nats is taken, at most 50 and a tenth of the samples.
+    of little noise is taken, at most 50 and a tenth of the samples. Where that
+    leaves more, as it does in many dimensions, a part of the leading bias stays: as much as brings
+    the noise down to it.
 
     Args:
         n_samples: N.
         dim: the dimension of the samples.
         k: the number of neighbors, if it is given.
         kind: as in :func:`neighbor_weights`; the paper's take as many as dimensions, at least 5.
+        noise: nats, standard deviation of the noise of an entropy that is little enough.
     """
-    if k is None and kind != "variance":
-        k = max(FEWEST, dim)
-    if k is None:
-        k = FEWEST
-        most = max(FEWEST, min(MOST, n_samples // 10))
-        while k < most and independent_noise(_cached(k, dim)) > n_samples * NOISE**2:
-            k = min(most, k + max(1, k // 4))
-    return _cached(min(k, n_samples - 1), dim, kind)
+    if k is not None:
+        return _cached(min(k, n_samples - 1), dim, kind)
+    if kind != "variance":
+        return _cached(min(max(FEWEST, dim), n_samples - 1), dim, kind)
+    k, limit = min(FEWEST, n_samples - 1), n_samples * noise**2
+    most = max(k, min(MOST, n_samples // 10))
+    while k < most and independent_noise(_cached(k, dim)) > limit:
+        k = min(most, k + max(1, k // 4))
+    weights = _cached(k, dim)
+    # The last neighbor alone has the least noise, which the rest's adds to.
+    last: NDArray[np.float64] = np.eye(k)[-1]
+    least = independent_noise(last)
+    rest = independent_noise(weights) - least
+    if least + rest <= limit or not rest:
+        return weights
+    return np.asarray(last + math.sqrt(max(limit - least, 0.0) / rest) * (weights - last))
 
 
 def independent_noise(weights: NDArray[np.float64]) -> float:
@@ -132,7 +150,8 @@ def dependent_noise(weights: NDArray[np.float64], dim: int) -> float:
 
     Neighbors of neighbors share samples, so that the terms of an entropy are not independent.
     """
-    return (TORUS.get(dim, TORUS[max(TORUS)]) - 1) * independent_noise(weights)
+    multiple = float(np.interp(dim, list(DEPENDENCE), list(DEPENDENCE.values())))
+    return (multiple - 1) * independent_noise(weights)
 
 
 @lru_cache(maxsize=1024)
@@ -143,8 +162,8 @@ def _cached(k: int, dim: int, kind: Kind = "variance") -> NDArray[np.float64]:
 
 
 def _least_variance(k: int, dim: int) -> NDArray[np.float64]:
-    if k == 1:
-        return np.ones(1)
+    if dim not in CONDITIONED or k == 1:
+        return np.asarray(np.eye(k)[-1])
     conditions = _conditions(np.arange(1, k + 1), dim, 1)
     wanted = np.array([1 / math.sqrt(k), 0.0])
     spread = np.linalg.solve(_covariance(k), conditions.T)
