@@ -8,6 +8,7 @@ from captum_mi.estimators.copula import CopulaNeighbors
 from captum_mi.estimators.estimate import Estimate
 from captum_mi.estimators.gaussian import GaussianCopula
 from captum_mi.estimators.kde import KernelDensity
+from captum_mi.estimators.kinds import dithered, kind_of
 from captum_mi.estimators.knn import KozachenkoLeonenko, WeightedKozachenkoLeonenko
 from captum_mi.estimators.ksg import KSG
 from captum_mi.estimators.methods import COMPRESSORS, ESTIMATORS, compress_wide
@@ -29,7 +30,9 @@ __all__ = [
     "MutualInformationEstimator",
     "WeightedKozachenkoLeonenko",
     "compress_wide",
+    "dithered",
     "info_nce",
+    "kind_of",
     "local_info_nce",
     "pointwise_info_nce",
 ]
