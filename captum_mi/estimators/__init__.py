@@ -13,6 +13,7 @@ from captum_mi.estimators.kinds import dithered, kind_of
 from captum_mi.estimators.knn import KozachenkoLeonenko, WeightedKozachenkoLeonenko
 from captum_mi.estimators.ksg import KSG
 from captum_mi.estimators.methods import COMPRESSORS, ESTIMATORS, compress_wide
+from captum_mi.estimators.mixed import MixedKSG
 
 __all__ = [
     "COMPRESSORS",
@@ -28,6 +29,7 @@ __all__ = [
     "GaussianCopula",
     "KernelDensity",
     "KozachenkoLeonenko",
+    "MixedKSG",
     "MutualInformationEstimator",
     "PlugIn",
     "WeightedKozachenkoLeonenko",

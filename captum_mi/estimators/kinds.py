@@ -65,7 +65,7 @@ def kind_of(column: Samples) -> Kind:
         return "label"
     if len(distinct) == len(values):
         return "continuous"
-    rest = times[times <= max(ATOM * len(values), 3)]
+    rest = times[times <= _rare(values)]
     if len(rest) < len(times) and len(rest) and _share_of_repetitions(rest) <= STRAY:
         return "mixed"
     if grid_step(values) is not None:
@@ -151,6 +151,21 @@ def grid_step(values: Numbers) -> float | None:
     return None
 
 
+def atoms(values: Numbers) -> NDArray[np.bool_]:
+    """Tells which entries have a value that is frequent: in more than 2 % of the rows, and three.
+
+    Args:
+        values: (N,), finite.
+
+    Example:
+        >>> atoms(np.array([0.0, 0.3, 0.0, 0.0, 0.5, 0.0])).astype(int)
+        array([1, 0, 1, 1, 0, 1])
+    """
+    _, inverse, times = np.unique(values, return_inverse=True, return_counts=True)
+    found: NDArray[np.bool_] = times[inverse] > _rare(values)
+    return found
+
+
 def numbers_of(column: Samples) -> Numbers | None:
     """Returns a column as float64, what is missing as NaN; None if its values are no numbers.
 
@@ -175,6 +190,11 @@ def numbers_of(column: Samples) -> Numbers | None:
         raise ValueError("`column` must be real, got complex numbers; give real and imaginary part")
     found: Numbers = series.to_numpy(np.float64, na_value=np.nan)
     return found
+
+
+def _rare(values: Numbers) -> float:
+    """Returns how often a value occurs at most that is no atom."""
+    return max(ATOM * len(values), 3)
 
 
 def _share_of_repetitions(times: NDArray[np.int64]) -> float:
