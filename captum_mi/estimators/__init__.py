@@ -5,6 +5,7 @@ from captum_mi.estimators.base import EntropyEstimator, MutualInformationEstimat
 from captum_mi.estimators.bounds import info_nce, local_info_nce, pointwise_info_nce
 from captum_mi.estimators.compression import PCA, Compressed, Compressor
 from captum_mi.estimators.copula import CopulaNeighbors
+from captum_mi.estimators.conditional import ConditionalKSG
 from captum_mi.estimators.discrete import PlugIn
 from captum_mi.estimators.estimate import Estimate
 from captum_mi.estimators.gaussian import GaussianCopula
@@ -24,6 +25,7 @@ __all__ = [
     "Compressed",
     "Compressor",
     "CopulaNeighbors",
+    "ConditionalKSG",
     "EntropyEstimator",
     "Estimate",
     "GaussianCopula",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from captum_mi.estimators.estimate import Estimate
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -44,3 +46,14 @@ def block_variance(estimate: Callable[[Tensor], Tensor], n_samples: int, least: 
         means = [float(estimate(torch.from_numpy(block)).mean()) for block in blocks]
         variances.append(np.var(means, ddof=1) / count)
     return float(np.mean(variances))
+
+
+def estimate_of(terms: Tensor, variance: float) -> Estimate:
+    """Returns the mean of terms with the larger of two variances: of blocks, or as if independent.
+
+    Args:
+        terms: (N,), nats.
+        variance: of :func:`block_variance`.
+    """
+    shown = float(terms.var()) / len(terms)
+    return Estimate.of(terms, max(variance - shown, 0.0))

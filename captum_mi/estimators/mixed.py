@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from scipy.special import digamma
 
 from captum_mi._checks import check_positive
-from captum_mi.estimators._neighbors import count_closer, nearest_distances
+from captum_mi.estimators._balls import apart, count_within, kth_distances
 from captum_mi.estimators._samples import (
     as_paired_samples,
     as_samples,
@@ -17,16 +16,14 @@ from captum_mi.estimators._samples import (
     label_entropy,
     label_rows,
 )
-from captum_mi.estimators._subsamples import block_variance
+from captum_mi.estimators._subsamples import block_variance, estimate_of
 from captum_mi.estimators.base import MutualInformationEstimator
-from captum_mi.estimators.discrete import value_codes
-from captum_mi.estimators.estimate import Estimate
-from captum_mi.estimators.kinds import atoms, kind_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from captum_mi.estimators._samples import Samples
+    from captum_mi.estimators.estimate import Estimate
 
 
 class MixedKSG(MutualInformationEstimator):
@@ -78,12 +75,12 @@ class MixedKSG(MutualInformationEstimator):
         """
         first, second = as_paired_samples(x, y)
         check_least("x", first, self.k + 1, self)
-        spaces = _apart(first), _apart(second)
+        spaces = apart(first), apart(second)
         terms = self._terms(*spaces)
         variance = block_variance(
             lambda rows: self._terms(*(space[rows] for space in spaces)), len(first), self.k + 1
         )
-        return self._reported(_with_variance(terms, variance))
+        return self._reported(estimate_of(terms, variance))
 
     def estimate_discrete(self, x: Samples, labels: Samples) -> Estimate:
         """Estimates the mutual information of numbers of any kind and a label.
@@ -92,7 +89,7 @@ class MixedKSG(MutualInformationEstimator):
             x: (N, d).
             labels: (N,), entry i drawn together with row i of ``x``.
         """
-        samples = _apart(as_samples("x", x))
+        samples = apart(as_samples("x", x))
         of_labels = label_rows(labels, len(samples))
         codes = torch.zeros(len(samples), dtype=torch.int64, device=samples.device)
         for code, rows in enumerate(of_labels.values()):
@@ -101,13 +98,15 @@ class MixedKSG(MutualInformationEstimator):
         variance = block_variance(
             lambda rows: self._label_terms(samples[rows], codes[rows]), len(samples), self.k + 1
         )
-        return self._reported(_with_variance(terms, variance), label_entropy(of_labels))
+        return self._reported(estimate_of(terms, variance), label_entropy(of_labels))
 
     def _terms(self, first: Tensor, second: Tensor) -> Tensor:
         joint = torch.cat([first, second], dim=1)
-        radius = _kth_distances(joint, self.k)
-        terms: Tensor = _within(joint, radius).digamma() + digamma(len(joint))
-        return terms - _within(first, radius).digamma() - _within(second, radius).digamma()
+        radius = kth_distances(joint, self.k)
+        terms: Tensor = count_within(joint, radius).digamma() + digamma(len(joint))
+        return (
+            terms - count_within(first, radius).digamma() - count_within(second, radius).digamma()
+        )
 
     def _label_terms(self, samples: Tensor, codes: Tensor) -> Tensor:
         radius = samples.new_full((len(samples),), torch.inf)
@@ -116,43 +115,6 @@ class MixedKSG(MutualInformationEstimator):
             rows = codes == code
             members = samples[rows]
             if len(members) > 1:
-                radius[rows] = _kth_distances(members, min(self.k, len(members) - 1))
-                terms[rows] += _within(members, radius[rows]).digamma() - digamma(len(members))
-        return terms - _within(samples, radius).digamma()
-
-
-def _with_variance(terms: Tensor, variance: float) -> Estimate:
-    """Returns the mean of terms with the larger of two errors: that of blocks, or as if apart."""
-    shown = float(terms.var()) / len(terms)
-    return Estimate.of(terms, max(variance - shown, 0.0))
-
-
-def _apart(samples: Tensor) -> Tensor:
-    """Returns samples scaled, with a column more for each that is mixed, of atoms and the rest."""
-    scaled = (samples - samples.mean(dim=0)) / samples.std(dim=0)
-    far = 2 * float((scaled.max(dim=0).values - scaled.min(dim=0).values).max())
-    columns = [column.cpu().numpy() for column in samples.unbind(dim=1)]
-    aside = [far * atoms(column) for column in columns if kind_of(column) == "mixed"]
-    if not aside:
-        return scaled
-    return torch.cat([scaled, torch.from_numpy(np.stack(aside, axis=1)).to(scaled.device)], dim=1)
-
-
-def _kth_distances(samples: Tensor, k: int) -> Tensor:
-    """Returns the distance of each sample (N, d) to its k-th neighbor, (N,).
-
-    Of samples that are equal, k + 1 decide all distances; a tree of more would be slow.
-    """
-    codes = torch.from_numpy(value_codes("samples", samples))
-    order = codes.argsort(stable=True)
-    times = codes.bincount()
-    earlier = torch.arange(len(codes)) - (times.cumsum(0) - times)[codes[order]]
-    kept = order[earlier <= k].to(samples.device)
-    distances = samples.new_zeros(len(samples))
-    distances[kept] = nearest_distances(samples[kept], k, torch.inf)[:, -1]
-    return distances
-
-
-def _within(samples: Tensor, radius: Tensor) -> Tensor:
-    """Counts the samples closer than a radius, with the sample itself; at radius 0 its equals."""
-    return count_closer(samples, radius).to(radius.dtype) + 1
+                radius[rows] = kth_distances(members, min(self.k, len(members) - 1))
+                terms[rows] += count_within(members, radius[rows]).digamma() - digamma(len(members))
+        return terms - count_within(samples, radius).digamma()
