@@ -64,6 +64,16 @@ class MutualInformationEstimator(ABC):
             labels: (N,), integers or strings, entry i drawn together with row i of ``x``.
         """
 
+    def value(self, x: Samples, y: Samples, *, discrete: bool = False) -> float:
+        """Returns the value of an estimate alone, where many are made and a standard error is slow.
+
+        Args:
+            x: (N, d_x).
+            y: (N, d_y), row i drawn together with row i of ``x``.
+            discrete: whether ``y`` is a label, (N,).
+        """
+        return (self.estimate_discrete if discrete else self.estimate)(x, y).value
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Returns the arguments of the constructor, as scikit-learn's estimators do.
 

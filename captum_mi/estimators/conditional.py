@@ -11,7 +11,7 @@ from captum_mi._checks import check_positive
 from captum_mi.estimators._balls import apart, count_within, kth_distances
 from captum_mi.estimators._samples import as_paired_samples, as_samples, check_least
 from captum_mi.estimators._subsamples import block_variance, estimate_of
-from captum_mi.estimators.discrete import value_codes
+from captum_mi.estimators.discrete import check_same_length, value_codes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,7 +69,7 @@ class ConditionalKSG:
         first, second = as_paired_samples(x, y)
         check_least("x", first, self.k + 1, self)
         given = as_samples("z", z).to(first.device)
-        _check_length("z", len(given), len(first))
+        check_same_length("z", len(given), len(first))
         spaces = [apart(samples) for samples in (first, second, given)]
         variance = block_variance(
             lambda rows: self._terms(*(space[rows] for space in spaces)), len(first), self.k + 1
@@ -89,7 +89,7 @@ class ConditionalKSG:
         first, second = as_paired_samples(x, y)
         check_least("x", first, self.k + 1, self)
         codes = torch.from_numpy(value_codes("labels", labels)).to(first.device)
-        _check_length("labels", len(codes), len(first))
+        check_same_length("labels", len(codes), len(first))
         spaces = apart(first), apart(second)
         variance = block_variance(
             lambda rows: self._label_terms(spaces[0][rows], spaces[1][rows], codes[rows]),
@@ -123,10 +123,3 @@ def _contrast(first: Tensor, second: Tensor, given: Tensor, radius: Tensor) -> T
     for sign, *spaces in ((1, first, second, given), (-1, first, given), (-1, second, given)):
         total += sign * count_within(torch.cat(spaces, dim=1), radius).digamma()
     return total + count_within(given, radius).digamma()
-
-
-def _check_length(name: str, length: int, expected: int) -> None:
-    if length != expected:
-        raise ValueError(
-            f"`x` and `{name}` must have the same number of samples, got {expected} and {length}"
-        )

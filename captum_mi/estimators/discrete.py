@@ -90,11 +90,7 @@ class PlugIn(MutualInformationEstimator):
     def _estimate(self, x: Samples, y: Samples, name: str) -> Estimate:
         first, second = value_codes("x", x), value_codes(name, y)
         n_samples = len(first)
-        if len(second) != n_samples:
-            raise ValueError(
-                f"`x` and `{name}` must have the same number of samples, got {n_samples} and"
-                f" {len(second)}"
-            )
+        check_same_length(name, len(second), n_samples)
         both = _occurrences(first * (int(second.max()) + 1) + second)
         of_x, of_y = _occurrences(first), _occurrences(second)
         alone = float((both == 1).mean())
@@ -148,6 +144,14 @@ def value_codes(name: str, values: Samples) -> Counts:
         codes, uniques = pd.factorize(table.iloc[:, position])
         found = pd.factorize(found * len(uniques) + codes)[0]
     return found
+
+
+def check_same_length(name: str, length: int, expected: int) -> None:
+    """Raises a ValueError if a variable has not as many samples as ``x``."""
+    if length != expected:
+        raise ValueError(
+            f"`x` and `{name}` must have the same number of samples, got {expected} and {length}"
+        )
 
 
 def _occurrences(codes: Counts) -> Counts:

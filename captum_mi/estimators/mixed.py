@@ -13,11 +13,10 @@ from captum_mi.estimators._samples import (
     as_paired_samples,
     as_samples,
     check_least,
-    label_entropy,
-    label_rows,
 )
 from captum_mi.estimators._subsamples import block_variance, estimate_of
 from captum_mi.estimators.base import MutualInformationEstimator
+from captum_mi.estimators.discrete import PlugIn, check_same_length, value_codes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,12 +72,10 @@ class MixedKSG(MutualInformationEstimator):
             x: (N, d_x).
             y: (N, d_y), row i drawn together with row i of ``x``.
         """
-        first, second = as_paired_samples(x, y)
-        check_least("x", first, self.k + 1, self)
-        spaces = apart(first), apart(second)
+        spaces = self._spaces(x, y)
         terms = self._terms(*spaces)
         variance = block_variance(
-            lambda rows: self._terms(*(space[rows] for space in spaces)), len(first), self.k + 1
+            lambda rows: self._terms(*(space[rows] for space in spaces)), len(terms), self.k + 1
         )
         return self._reported(estimate_of(terms, variance))
 
@@ -89,16 +86,29 @@ class MixedKSG(MutualInformationEstimator):
             x: (N, d).
             labels: (N,), entry i drawn together with row i of ``x``.
         """
-        samples = apart(as_samples("x", x))
-        of_labels = label_rows(labels, len(samples))
-        codes = torch.zeros(len(samples), dtype=torch.int64, device=samples.device)
-        for code, rows in enumerate(of_labels.values()):
-            codes[rows] = code
+        samples, codes = self._labeled(x, labels)
         terms = self._label_terms(samples, codes)
         variance = block_variance(
             lambda rows: self._label_terms(samples[rows], codes[rows]), len(samples), self.k + 1
         )
-        return self._reported(estimate_of(terms, variance), label_entropy(of_labels))
+        return self._reported(estimate_of(terms, variance), PlugIn().entropy(codes).value)
+
+    def value(self, x: Samples, y: Samples, *, discrete: bool = False) -> float:
+        """Returns the value of an estimate alone, without the blocks behind its standard error."""
+        if discrete:
+            return float(self._label_terms(*self._labeled(x, y)).mean())
+        return float(self._terms(*self._spaces(x, y)).mean())
+
+    def _spaces(self, x: Samples, y: Samples) -> tuple[Tensor, Tensor]:
+        first, second = as_paired_samples(x, y)
+        check_least("x", first, self.k + 1, self)
+        return apart(first), apart(second)
+
+    def _labeled(self, x: Samples, labels: Samples) -> tuple[Tensor, Tensor]:
+        samples = as_samples("x", x)
+        codes = torch.from_numpy(value_codes("labels", labels)).to(samples.device)
+        check_same_length("labels", len(codes), len(samples))
+        return apart(samples), codes
 
     def _terms(self, first: Tensor, second: Tensor) -> Tensor:
         joint = torch.cat([first, second], dim=1)
