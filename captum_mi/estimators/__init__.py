@@ -3,9 +3,10 @@
 from captum_mi.estimators.autoencoder import Autoencoder
 from captum_mi.estimators.base import EntropyEstimator, MutualInformationEstimator
 from captum_mi.estimators.bounds import info_nce, local_info_nce, pointwise_info_nce
+from captum_mi.estimators.choice import MutualInformation
 from captum_mi.estimators.compression import PCA, Compressed, Compressor
-from captum_mi.estimators.copula import CopulaNeighbors
 from captum_mi.estimators.conditional import ConditionalKSG
+from captum_mi.estimators.copula import CopulaNeighbors
 from captum_mi.estimators.discrete import PlugIn
 from captum_mi.estimators.estimate import Estimate
 from captum_mi.estimators.gaussian import GaussianCopula
@@ -24,14 +25,15 @@ __all__ = [
     "Autoencoder",
     "Compressed",
     "Compressor",
-    "CopulaNeighbors",
     "ConditionalKSG",
+    "CopulaNeighbors",
     "EntropyEstimator",
     "Estimate",
     "GaussianCopula",
     "KernelDensity",
     "KozachenkoLeonenko",
     "MixedKSG",
+    "MutualInformation",
     "MutualInformationEstimator",
     "PlugIn",
     "WeightedKozachenkoLeonenko",
