@@ -10,6 +10,7 @@ from captum_mi.estimators.copula import CopulaNeighbors
 from captum_mi.estimators.discrete import PlugIn
 from captum_mi.estimators.estimate import Estimate
 from captum_mi.estimators.gaussian import GaussianCopula
+from captum_mi.estimators.independence import PermutationTest, permutation_test
 from captum_mi.estimators.kde import KernelDensity
 from captum_mi.estimators.kinds import dithered, kind_of
 from captum_mi.estimators.knn import KozachenkoLeonenko, WeightedKozachenkoLeonenko
@@ -35,6 +36,7 @@ __all__ = [
     "MixedKSG",
     "MutualInformation",
     "MutualInformationEstimator",
+    "PermutationTest",
     "PlugIn",
     "WeightedKozachenkoLeonenko",
     "compress_wide",
@@ -42,5 +44,6 @@ __all__ = [
     "info_nce",
     "kind_of",
     "local_info_nce",
+    "permutation_test",
     "pointwise_info_nce",
 ]
