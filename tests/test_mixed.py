@@ -178,13 +178,13 @@ def test_labels_of_tied_samples():
 
 @pytest.mark.parametrize("n_samples", [200, 2000, 20_000])
 def test_the_variance_of_blocks(n_samples):
-    """Of a mean of numbers of variance 9; the error of one is 35 %, of the mean of 20 8 %."""
+    """Of a mean of numbers of variance 9; the error of one is 50 %, of the mean of 20 11 %."""
     found = [
         block_variance(numbers.__getitem__, n_samples, 4)
         for numbers in torch.randn(20, n_samples, generator=torch.manual_seed(0)) * 3
     ]
-    assert np.mean(found) == pytest.approx(9 / n_samples, rel=0.25)
-    assert np.std(found) / np.mean(found) < 0.5
+    assert np.mean(found) == pytest.approx(9 / n_samples, rel=0.33)
+    assert np.std(found) / np.mean(found) < 0.7
 
 
 def test_too_few_for_blocks():

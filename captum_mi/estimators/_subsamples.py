@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LEAST = 500  # samples of a block: an estimate of fewer varies by more than its share
 MOST_BLOCKS = 16
-FREEDOM = 16  # degrees of, at least
+FREEDOM = 8  # degrees of, at least
 SEED = 1_094_795_585
 
 
@@ -25,8 +25,8 @@ def block_variance(estimate: Callable[[Tensor], Tensor], n_samples: int, least: 
 
     Estimates of B blocks of N / B samples vary by B times as much as that of all; the variance of
     an estimate by nearest neighbors falls by 1 / N, as its terms depend on near ones alone. Blocks
-    are halves below 1,500 samples and up to 16 above, drawn anew until 16 degrees of freedom are
-    there: all of this costs two estimates of many samples, and at most eight of few.
+    are halves below 1,500 samples and up to 16 above, drawn anew until 8 degrees of freedom are
+    there: all of this costs one more estimate of many samples, and up to eight of few.
 
     Args:
         estimate: takes row numbers and returns the terms of an estimate from those rows.
@@ -34,7 +34,7 @@ def block_variance(estimate: Callable[[Tensor], Tensor], n_samples: int, least: 
         least: how many samples an estimate takes; 0 is returned if halves are smaller.
 
     Returns:
-        The variance, about 35 % uncertain.
+        The variance, about 50 % uncertain.
     """
     count = min(max(n_samples // LEAST, 2), MOST_BLOCKS)
     if n_samples // count < least:

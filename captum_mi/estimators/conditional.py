@@ -47,7 +47,7 @@ class ConditionalKSG:
         >>> print(KSG().estimate(x, y))  # the truth is 0.144
         0.127 ± 0.027 nats
         >>> print(ConditionalKSG().estimate(x, y, z))  # the truth is 0
-        0.005 ± 0.015 nats
+        0.005 ± 0.019 nats
     """
 
     def __init__(self, k: int = 3) -> None:

@@ -85,7 +85,7 @@ def permutation_test(
         >>> x, noise = np.random.default_rng(0).standard_normal((2, 200))
         >>> test = permutation_test(x, abs(x) + noise, permutations=99, show_progress=False)
         >>> print(test)
-        0.106 ± 0.075 nats, p = 0.05 from 99 permutations
+        0.106 ± 0.097 nats, p = 0.05 from 99 permutations
     """
     check_positive("permutations", permutations)
     rows: Any = y if isinstance(y, torch.Tensor) else getattr(y, "iloc", np.asarray(y))
