@@ -4,6 +4,12 @@ from captum_mi.estimators.autoencoder import Autoencoder
 from captum_mi.estimators.base import EntropyEstimator, MutualInformationEstimator
 from captum_mi.estimators.bounds import info_nce, local_info_nce, pointwise_info_nce
 from captum_mi.estimators.choice import MutualInformation
+from captum_mi.estimators.columns import (
+    InformationMatrix,
+    column_information,
+    mutual_info,
+    mutual_info_matrix,
+)
 from captum_mi.estimators.compression import PCA, Compressed, Compressor
 from captum_mi.estimators.conditional import ConditionalKSG
 from captum_mi.estimators.copula import CopulaNeighbors
@@ -31,6 +37,7 @@ __all__ = [
     "EntropyEstimator",
     "Estimate",
     "GaussianCopula",
+    "InformationMatrix",
     "KernelDensity",
     "KozachenkoLeonenko",
     "MixedKSG",
@@ -39,11 +46,14 @@ __all__ = [
     "PermutationTest",
     "PlugIn",
     "WeightedKozachenkoLeonenko",
+    "column_information",
     "compress_wide",
     "dithered",
     "info_nce",
     "kind_of",
     "local_info_nce",
+    "mutual_info",
+    "mutual_info_matrix",
     "permutation_test",
     "pointwise_info_nce",
 ]
