@@ -215,3 +215,14 @@ def test_ksg_of_a_rare_label_takes_fewer_neighbors():
     labels = np.r_[np.zeros(300), np.ones(300), 2, 2].astype(int)
     x = rng.standard_normal((602, 1)) + 20 * labels[:, None]
     assert KSG().estimate_discrete(x, labels).value == pytest.approx(math.log(2), abs=0.05)
+
+
+def test_the_value_alone_needs_no_halves(monkeypatch):
+    x, y = CorrelatedNormals(1.0).sample(300)
+    for estimator in (KSG(), KSG(control_variate=True), KSG(whiten=True), CopulaNeighbors()):
+        assert estimator.value(x, y) == estimator.estimate(x, y).value
+    labels = y[:, 0] > 0
+    expected = KSG().estimate_discrete(x, labels).value
+    assert KSG().value(x, labels, discrete=True) == expected
+    monkeypatch.setattr(KSG, "_with_error", None)
+    assert KSG().value(x, y) > 0

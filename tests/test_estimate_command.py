@@ -4,12 +4,21 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from captum_mi.cli import main
 from captum_mi.cli._variables import read_variables
 from captum_mi.datasets import CorrelatedNormals, GaussianBumps
-from captum_mi.estimators import KSG, PCA, Compressed, WeightedKozachenkoLeonenko
+from captum_mi.estimators import (
+    ESTIMATORS,
+    KSG,
+    PCA,
+    Compressed,
+    CopulaNeighbors,
+    MutualInformation,
+    mutual_info_matrix,
+)
 
 
 @pytest.fixture
@@ -25,8 +34,10 @@ def test_without_a_file_the_truth_is_known(capsys):
     assert main(["estimate"]) == 0
     out = capsys.readouterr().out
     assert "the truth is 2.000 nats" in out
-    rows = re.findall(r"^(\w+) +(\d\.\d+) +(\d\.\d+) +(\d\.\d+) to (\d\.\d+)$", out, re.MULTILINE)
-    assert [row[0] for row in rows] == ["wkl", "kl", "ksg", "kde"]
+    rows = re.findall(
+        r"^([\w-]+) +(\d\.\d+) +(\d\.\d+) +(\d\.\d+) to (\d\.\d+)$", out, re.MULTILINE
+    )
+    assert [row[0] for row in rows] == [name for name in ESTIMATORS if name != "plugin"]
     for _, value, error, low, high in rows:
         assert abs(float(value) - 2) < 0.15
         assert float(high) - float(low) == pytest.approx(2 * 1.96 * float(error), abs=3e-3)
@@ -34,7 +45,7 @@ def test_without_a_file_the_truth_is_known(capsys):
 
 def test_every_layout_gives_the_same(samples, tmp_path, capsys):
     x, y = samples
-    expected = WeightedKozachenkoLeonenko().estimate(x, y)
+    expected = CopulaNeighbors().estimate(x, y)
     table = np.hstack([x, y])
     np.savez(tmp_path / "two.npz", first=x, second=y)
     np.savez(tmp_path / "named.npz", y=y, other=y[:3], x=x)
@@ -92,7 +103,7 @@ def test_images_are_compressed_first(tmp_path, capsys):
     np.savez(tmp_path / "images.npz", x=x, y=y)
     arguments = ["estimate", str(tmp_path / "images.npz"), "--compress", "pca:2"]
     assert main(arguments) == 0
-    expected = Compressed(WeightedKozachenkoLeonenko(), x=PCA(2), y=PCA(2)).estimate(x, y)
+    expected = Compressed(MutualInformation(), x=PCA(2), y=PCA(2)).estimate(x, y)
     assert nats(capsys.readouterr().out) == pytest.approx(expected.value, abs=1e-3)
 
 
@@ -100,7 +111,7 @@ def test_narrow_variables_are_left_as_they_are(samples, tmp_path, capsys):
     x, y = samples
     np.savez(tmp_path / "two.npz", x=x, y=y)
     assert main(["estimate", str(tmp_path / "two.npz"), "--compress", "pca:2"]) == 0
-    expected = Compressed(WeightedKozachenkoLeonenko(), x=PCA(2)).estimate(x, y)
+    expected = Compressed(MutualInformation(), x=PCA(2)).estimate(x, y)
     assert nats(capsys.readouterr().out) == pytest.approx(expected.value, abs=1e-3)
 
 
@@ -168,18 +179,22 @@ def test_headers_and_delimiters(text, x, y, shape, tmp_path):
         (["two.npz", "--x", "q", "--y", "b"], "`--x` names 'q', but .* the arrays a, b$"),
         (["short.npz"], "`x` and `y` must have the same number of samples, got 20 and 19"),
         (["nan.npz"], "`x` must be finite, got NaN or infinity in 1 of 20 rows"),
-        (["constant.npz"], "`y` has constant columns, 0"),
-        (["image.npz"], r"x has shape \(20, 4, 4\); give `--compress pca:4`"),
+        (["constant.npz", "--method", "ksg"], "`y` has constant columns, 0"),
+        (["image.npz", "--method", "ksg"], r"x has shape \(20, 4, 4\); give `--compress pca:4`"),
         (
-            ["table.csv"],
+            ["table.csv", "--y", "1"],
             "'table.csv' holds the columns 0, 1, 2; say which of them x is, with `--x`",
         ),
         (["table.csv", "--x", "0", "--y", "7"], "`--y` names '7', but .* the columns 0, 1, 2$"),
         (["table.csv", "--x", "0-9", "--y", "1"], "`--x` names '0-9', but 'table.csv' holds"),
         (["table.csv", "--x", "0", "--y", "1,2", "--discrete"], "`--y` must name one column of la"),
         (["ragged.csv"], r"'ragged.csv' cannot be read \(Expected 2 fields in line 2, saw 3\)"),
-        (["hole.csv"], "column '1' has '' in row 2, which is no number; drop the row, or give"),
-        (["hole.csv", "--discrete"], "column '1' has '' in row 2, which is no label; drop"),
+        (["hole.csv"], "column '1' has '' in row 2, among numbers or texts; drop the row"),
+        (["hole.csv", "--method", "kl"], "column '1' has '' in row 2, which is no number; drop"),
+        (
+            ["hole.csv", "--discrete", "--method", "kl"],
+            "column '1' .* row 2, which is no label",
+        ),
         (
             ["twice.csv", "--x", "a", "--y", "b"],
             "`--x` names 'a', but .* columns a, a, b; give its number",
@@ -187,16 +202,22 @@ def test_headers_and_delimiters(text, x, y, shape, tmp_path):
         (["objects.npz"], "'objects.npz' cannot be read .it holds no array of numbers"),
         (["flat.npz", "--compress", "pca:2"], "`N of --compress` must be at most 1, the rank of"),
         (["--compress", "zip:4"], "`--compress` must be pca:N or autoencoder:N, got"),
-        (["--k", "3"], "`--k` needs a FILE"),
+        (["--k", "3", "--method", "ksg"], "`--k` needs a FILE"),
         (["--out", "demo.json"], "`--out` needs a FILE"),
         (["cube.npy"], r"'cube.npy' cannot be read .Must pass 2-d input. shape=\(2, 2, 2\)"),
         (
             ["two.npz", "--method", "magic"],
-            "`--method` must be one of 'wkl', 'kl', 'ksg', 'kde', got 'mag",
+            "`--method` must be one of 'auto', 'copula', .*, got 'mag",
         ),
-        (["two.npz", "--k", "0"], "`--k` must be at least 1, got 0"),
-        (["two.npz", "--k", "30"], "at least 31 samples .* give more, or choose a smaller `--k`"),
-        (["two.npz", "--method", "kde", "--k", "3"], "`--k` is for wkl, kl and ksg"),
+        (["two.npz", "--method", "wkl", "--k", "0"], "`--k` must be at least 1, got 0"),
+        (
+            ["two.npz", "--method", "wkl", "--k", "30"],
+            "at least 31 samples .* or choose a smaller `--k`",
+        ),
+        (
+            ["two.npz", "--method", "kde", "--k", "3"],
+            "`--k` is for copula, .*; kde takes none",
+        ),
         (["two.npz", "--compress", "zip:4"], "`--compress` must be pca:N or autoencoder:N, got"),
         (
             ["two.npz", "--compress", "pca"],
@@ -213,11 +234,20 @@ def test_headers_and_delimiters(text, x, y, shape, tmp_path):
         ),
         (["short-wide.npz", "--method", "kde"], "`y` is degenerate: 20 .* with `--compress pca:N`"),
         (["short-wide.npz", "--compress", "pca:30"], "at least 30 .* lower `N of --compress`"),
-        (["texts.npz"], "`x` must hold numbers, got texts; use `--discrete` with texts as `y`"),
-        (["two.npz", "--jitter", "nan"], "`--jitter` must be at least 0 and finite, got nan"),
+        (
+            ["texts.npz", "--method", "ksg"],
+            "`x` must hold numbers, got texts; use `--discrete`",
+        ),
+        (
+            ["two.npz", "--method", "ksg", "--jitter", "nan"],
+            "`--jitter` must be at least 0 and finite",
+        ),
         (["nan.npz", "--x", "y", "--y", "x", "--compress", "pca:1"], "`y` must be finite"),
         (["nan-wide.npz", "--compress", "pca:1"], "`y` must be finite"),
-        (["two-labels.npz", "--discrete"], r"`y` must be \(20,\), one for each sample of `x`"),
+        (
+            ["two-labels.npz", "--discrete", "--method", "ksg"],
+            r"`y` must be \(20,\), one for each",
+        ),
         (["two.npz", "--out", "."], "`--out` must name a file, '.' is a folder"),
         (["two.npz", "--out", "table.csv/a.json"], "`--out` cannot be written: .*table.csv'"),
     ],
@@ -259,3 +289,46 @@ def test_bad_input_is_one_line_and_status_2(arguments, words, tmp_path, monkeypa
     variables = ("x", "y", "(x, y)", "x of label 9", "bandwidth of KernelDensity in Python")
     for name in re.findall("`([^`]*)`", err):
         assert name.startswith(("--", "N of --")) or name in variables
+
+
+def test_a_table_of_many_columns_is_a_matrix(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal(200)
+    table = pd.DataFrame({"a": a, "b": a + rng.standard_normal(200), "c": rng.standard_normal(200)})
+    table["pet"] = np.where(a > 0, "cat", "dog")
+    table.loc[3, "b"] = np.nan
+    table.to_csv(tmp_path / "table.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(["estimate", "table.csv", "--permutations", "39", "--out", "found/all.csv"]) == 0
+    out = capsys.readouterr().out
+    assert "200 rows, 4 columns\n  continuous: a, b, c\n  label: pet\n" in out
+    expected = mutual_info_matrix(table, permutations=39)
+    written = pd.read_csv("found/all.csv")
+    assert len(written) == 6
+    for row in written.itertuples():
+        assert row.nats == pytest.approx(expected.values.loc[row.column, row.other])
+        assert row.std_error == pytest.approx(expected.std_errors.loc[row.column, row.other])
+        assert row.p_value == pytest.approx(expected.p_values.loc[row.column, row.other])
+    assert written.nats.is_monotonic_decreasing
+    assert re.search(r"^  0\.\d{3}      0\.\d{3}  0\.025  a, pet$", out, re.MULTILINE)
+    assert re.search(r"  b, c  \(not told from independence\)$", out, re.MULTILINE)
+    assert (tmp_path / "found" / "all.png").stat().st_size > 5000
+    assert main(["estimate", "table.csv", "--method", "ksg"]) == 2
+    assert "name `--x` and `--y` for another `--method`" in capsys.readouterr().err
+
+
+def test_texts_and_a_test_of_independence(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal(200)
+    pet = np.where(a > 0, "cat", "dog")
+    pd.DataFrame({"a": a, "pet": pet, "c": -a}).to_csv(tmp_path / "t.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["estimate", "t.csv", "--x", "a", "--y", "pet", "--out", "found.json"]
+    assert main([*arguments, "--permutations", "19"]) == 0
+    out = capsys.readouterr().out
+    assert "KSG was chosen: one variable is a label, the other is in an order.\n" in out
+    assert "test of independence, 19 permutations: p = 0.0500" in out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["p_value"] == 0.05
+    assert found["notes"][0].startswith("KSG was chosen")
+    assert found["nats"] == pytest.approx(MutualInformation().estimate(a, pet).value, abs=1e-6)

@@ -231,7 +231,7 @@ def test_the_command_writes_rows_pictures_and_a_summary(few, tmp_path, capsys):
     assert [row.epoch for row in rows] == [0] * 5 + [1] * 5 + [2] * 5
     assert {row.samples for row in rows} == {80}
     written = json.loads((folder / "plane.json").read_text())
-    assert written["settings"]["estimator"] == "KSG(k=3, jitter=0.0)"
+    assert written["settings"]["estimator"] == repr(KSG())
     assert written["settings"]["learning_rate"] == 1e-3
     assert written["log_classes"] == pytest.approx(math.log(10))
     assert 0 < written["seconds_per_record"] < 60
@@ -429,8 +429,8 @@ def test_the_autoencoder_is_trained_once_and_kept(small, tmp_path, monkeypatch):
         (["--data", "nowhere"], "`--data` must be the folder that holds the images, got nowhere"),
         (["--data", "."], "`--data` '.' holds no MNIST"),
         (["--layers", "L1"], "`--model` and `--layers` need each other"),
-        (["--method", "magic"], "`--method` must be one of 'wkl', 'kl', 'ksg', 'kde', got 'magic'"),
-        (["--method", "kde", "--k", "3"], "`--k` is for wkl, kl and ksg"),
+        (["--method", "magic"], "`--method` must be one of 'auto', .*, got 'magic'"),
+        (["--method", "kde", "--k", "3"], "`--k` is for methods of neighbors; kde"),
         (["--k", "0"], "`--k` must be at least 1, got 0"),
         (["--every", "0"], "`--every` must be at least 1, got 0"),
         (["--device", "abacus"], "`--device` 'abacus' cannot be used: "),

@@ -19,7 +19,12 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
 def read_variables(
-    path: str | Path, x: str | None = None, y: str | None = None, *, discrete: bool = False
+    path: str | Path,
+    x: str | None = None,
+    y: str | None = None,
+    *,
+    discrete: bool = False,
+    texts: bool = False,
 ) -> tuple[Array, Array]:
     """Reads two variables, row i of one drawn together with row i of the other.
 
@@ -33,6 +38,7 @@ def read_variables(
             included), separated by commas. None takes what is called "x", or the first of two.
         y: the same of the other variable.
         discrete: y is a label: one column, read as text.
+        texts: columns may hold texts too; a variable of such columns is a data frame.
 
     Returns:
         x and y, (N, ...); (N,) labels.
@@ -52,7 +58,25 @@ def read_variables(
     of_x, of_y = _positions(path, "columns", list(loaded), x, y)
     if discrete and len(of_y) > 1:
         raise ValueError(f"`--y` must name one column of labels, got {len(of_y)}")
+    if texts:
+        first, second = (_kept(loaded.iloc[:, columns]) for columns in (of_x, of_y))
+        return first, _values(loaded, of_y, labels=True) if discrete else second
     return _values(loaded, of_x), _values(loaded, of_y, labels=discrete)
+
+
+def read_table(path: str | Path) -> DataFrame | None:
+    """Reads the columns of a table; None if the file has arrays, or but two columns, or x and y.
+
+    Columns of numbers become numbers; empty cells are missing.
+
+    Args:
+        path: as for :func:`read_variables`.
+    """
+    path = Path(path)
+    loaded = _load(path, [])
+    if isinstance(loaded, dict) or len(loaded.columns) < 3 or {"x", "y"} <= set(loaded.columns):
+        return None
+    return _kept(loaded, missing=True)
 
 
 def _load(path: Path, wanted: list[str]) -> dict[str, Array] | DataFrame:
@@ -143,6 +167,31 @@ def _values(table: DataFrame, columns: list[int], *, labels: bool = False) -> Ar
                     )
         values = values.astype(str if labels else np.float64)
     return values[:, 0] if labels else values
+
+
+def _kept(table: DataFrame, *, missing: bool = False) -> DataFrame:
+    """Returns columns as numbers where they are, and as texts elsewhere."""
+    import pandas as pd
+
+    found = []
+    for name, column in table.reset_index(drop=True).items():
+        if pd.api.types.is_numeric_dtype(column):
+            found.append(column)
+            continue
+        cells = column.astype(object)
+        number = cells.map(_is_number).to_numpy()
+        empty = (cells == "").to_numpy()
+        wrong = ~number & ~empty if number.mean() > 0.5 else np.zeros_like(empty)
+        wrong |= empty & (not missing)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(
+                f"column {name!r} has {cells[row]!r} in row {row + 1}, among numbers or texts; drop"
+                " the row"
+            )
+        kept = cells.where(~empty, None)
+        found.append(kept.astype(np.float64) if (number | empty).all() else kept)
+    return pd.concat(found, axis=1)
 
 
 def _parts(spec: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""``captum-mi estimate``: mutual information of two variables in a file."""
+"""``captum-mi estimate``: mutual information of two variables, or of all pairs of columns."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-from captum_mi._checks import check_choice
+from captum_mi._checks import check_choice, check_positive
+from captum_mi.cli._matrix import print_matrix
 from captum_mi.cli._options import check_out, compressor_of
 
-HELP = "mutual information of two variables in a file"
+HELP = "mutual information of two variables in a file, or of all pairs of columns of a table"
 DESCRIPTION = (
     "Estimate the mutual information of two variables, in nats, with its standard error and"
-    " 95 % interval. The error is that of sampling; an estimator's bias is not in it."
+    " 95 % interval; of a table of more than two columns, of which --x and --y name none, that of"
+    " each pair of columns. The error is that of sampling; an estimator's bias is not in it."
     " Nothing is clipped: near independence an estimate may be negative."
 )
 EXAMPLES = """\
@@ -22,8 +24,11 @@ examples:
       every estimator on normals whose mutual information is known
   captum-mi estimate samples.npz
       between the arrays x and y of the file, or between its two arrays
+  captum-mi estimate table.csv
+      each pair of columns, as CSV and heat map, with a permutation test of independence
+  captum-mi estimate table.csv --x height,width --y shape
+      columns of numbers, texts or both; the estimator is chosen by what they hold
   captum-mi estimate table.csv --x 0-3 --y 4,5 --method ksg --k 5
-  captum-mi estimate table.csv --x height,width --y shape --discrete
   captum-mi estimate layers.npz --x input --y layer3 --compress pca:4 --out layer3.json
 """
 FLAGS = {
@@ -65,10 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--method",
-        default="wkl",
+        default="auto",
         help=(
-            "wkl (weighted nearest neighbors), kl (nearest neighbor), ksg (neighbor counts) or"
-            " kde (kernel density); default: wkl"
+            "auto (chosen by the kind and number of columns), copula (neighbors of normal scores,"
+            " against shuffled pairs), gaussian (canonical correlations of normal scores), ksg"
+            " (neighbor counts), ksg-cv (the same with a control variate), mixed (neighbor counts"
+            " for columns that are discrete in part), plugin (labels), wkl (weighted nearest"
+            " neighbors), kl (nearest neighbor) or kde (kernel density); default: auto"
         ),
     )
     parser.add_argument(
@@ -76,8 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help=(
-            "how many neighbors wkl weighs, or which one kl and ksg take (default: wkl as many as"
-            " there are columns, at least 5; kl 1; ksg 3)"
+            "how many neighbors copula and wkl weigh, or which one kl, ksg and mixed take (default:"
+            " copula and wkl the fewest of little noise, 5 to 50; kl 1; ksg and mixed 3)"
         ),
     )
     parser.add_argument(
@@ -85,9 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="S",
         help=(
-            "add normal noise of S standard deviations of each column, which separates tied values;"
-            " S should be about the step to which they were rounded; a tiny one, say 1e-10, serves"
-            " ksg alone (default: none)"
+            "of wkl, kl and ksg: add normal noise of S standard deviations of each column, which"
+            " separates tied values; auto, copula and mixed take ties as they are (default: none)"
         ),
     )
     parser.add_argument(
@@ -99,14 +106,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compress each variable of more than N numbers to N first: pca:4 or autoencoder:4",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="PATH", help="write the result to PATH, as JSON, too"
+        "--permutations",
+        type=int,
+        metavar="N",
+        help=(
+            "shuffles of a test of independence (default: 200 for each pair of columns, none for"
+            " two variables)"
+        ),
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help=(
+            "write the result to PATH too, as JSON; of all pairs, as CSV, with a heat map beside it"
+            " (default: information.csv)"
+        ),
     )
 
 
 def run(options: argparse.Namespace) -> None:
     """Estimates mutual information and prints it, or demonstrates every estimator."""
-    from captum_mi.cli._variables import read_variables
-    from captum_mi.estimators import ESTIMATORS, compress_wide
+    from captum_mi.cli._variables import read_table, read_variables
+    from captum_mi.estimators import ESTIMATORS, compress_wide, method_options, permutation_test
 
     check_choice("--method", options.method, ESTIMATORS)
     settings = {
@@ -114,42 +136,72 @@ def run(options: argparse.Namespace) -> None:
         for name in ("k", "jitter")
         if getattr(options, name) is not None
     }
-    if settings and options.method == "kde":
-        (name, *_) = settings
-        raise ValueError(f"`--{name}` is for wkl, kl and ksg; kde has no neighbors")
+    for name in settings.keys() - set(method_options(options.method)):
+        able = [method for method in ESTIMATORS if name in method_options(method)]
+        raise ValueError(f"`--{name}` is for {', '.join(able)}; {options.method} takes none")
     estimator = ESTIMATORS[options.method](**settings)
+    if options.permutations is not None:
+        check_positive("--permutations", options.permutations)
     compressor = None if options.compress is None else compressor_of(options.compress, "--compress")
     if options.file is None:
-        for name in ("x", "y", "discrete", "compress", "out", "k", "jitter"):
+        for name in ("x", "y", "discrete", "compress", "permutations", "out", "k", "jitter"):
             if getattr(options, name):
                 raise ValueError(f"`--{name}` needs a FILE; without one there is a demonstration")
         _demonstrate()
         return
     if options.out is not None:
         check_out(options.out)
-    x, y = read_variables(options.file, options.x, options.y, discrete=options.discrete)
+    automatic = options.method == "auto"
+    if options.x is None and options.y is None and (table := read_table(options.file)) is not None:
+        if not automatic or options.discrete or compressor is not None:
+            raise ValueError(
+                "all pairs of columns are estimated by their kinds; name `--x` and `--y` for"
+                " another `--method`, `--discrete` or `--compress`"
+            )
+        print_matrix(table, options.out or Path("information.csv"), options.permutations or 200)
+        return
+    x, y = read_variables(
+        options.file, options.x, options.y, discrete=options.discrete, texts=automatic
+    )
     for name, values in {"x": x, "y": y}.items():
-        if values.ndim > 2 and compressor is None:
+        if values.ndim > 2 and compressor is None and not automatic:
             raise ValueError(
                 f"{name} has shape {values.shape}; give `--compress pca:4`, or flatten it to (N, d)"
             )
     if compressor is not None:
         estimator = compress_wide(estimator, compressor, x, None if options.discrete else y)
-    found = estimator.estimate_discrete(x, y) if options.discrete else estimator.estimate(x, y)
+    test = None
+    if options.permutations is None:
+        found = estimator.estimate_discrete(x, y) if options.discrete else estimator.estimate(x, y)
+    else:
+        test = permutation_test(
+            x,
+            y,
+            estimator=estimator,
+            permutations=options.permutations,
+            discrete=options.discrete,
+        )
+        found = test.statistic
     low, high = found.interval(0.95)
     print(f"x {x.shape}, y {y.shape}: {found.n_samples} samples")
-    print(estimator)
+    print(found.estimator)
     print(
         f"mutual information {found.value:.4f} nats, standard error {found.std_error:.4f}, 95 %"
         f" interval {low:.4f} to {high:.4f}"
     )
+    for note in found.notes:
+        print(note)
+    if test is not None:
+        print(f"test of independence, {options.permutations} permutations: p = {test.p_value:.4f}")
     if options.out is not None:
         result = {
             "file": options.file,
             "x": options.x,
             "y": options.y,
             "discrete": options.discrete,
-            "estimator": repr(estimator),
+            "estimator": found.estimator,
+            "notes": list(found.notes),
+            "p_value": None if test is None else test.p_value,
             "nats": found.value,
             "std_error": found.std_error,
             "interval": [low, high],
@@ -168,9 +220,11 @@ def _demonstrate() -> None:
     truth, count = DEMONSTRATION["mutual_information"], int(DEMONSTRATION["samples"])
     x, y = CorrelatedNormals(truth).sample(count, seed=0)
     print(f"{count} samples of normals in 2 + 2 dimensions; the truth is {truth:.3f} nats")
-    print("method  estimate  std error  95 % interval")
+    print("method    estimate  std error  95 % interval")
     for name, factory in ESTIMATORS.items():
+        if name == "plugin":  # of labels
+            continue
         found = factory().estimate(x, y)
         low, high = found.interval(0.95)
-        line = f"{name:6}  {found.value:8.3f}  {found.std_error:9.3f}  {low:.3f} to {high:.3f}"
+        line = f"{name:8}  {found.value:8.3f}  {found.std_error:9.3f}  {low:.3f} to {high:.3f}"
         print(line)

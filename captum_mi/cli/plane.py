@@ -159,7 +159,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plane.add_argument(
         "--method",
         default="wkl",
-        help="wkl, kl, ksg or kde, see captum-mi estimate (default, and the paper's: wkl)",
+        help="wkl, kl, ksg, copula, see captum-mi estimate (default, and the paper's: wkl)",
     )
     plane.add_argument(
         "--k",
@@ -244,7 +244,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from captum_mi.estimators import ESTIMATORS
+    from captum_mi.estimators import ESTIMATORS, method_options
 
     check_choice("--method", options.method, ESTIMATORS)
     check_positive("--every", options.every)
@@ -252,8 +252,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("`--dataset` needs `--data`")
     if (options.model is None) != (options.layers is None):
         raise ValueError("`--model` and `--layers` need each other; the paper's has L1 to L5")
-    if options.k is not None and options.method == "kde":
-        raise ValueError("`--k` is for wkl, kl and ksg; kde has no neighbors")
+    if options.k is not None and "k" not in method_options(options.method):
+        raise ValueError(f"`--k` is for methods of neighbors; {options.method} takes none")
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"`--out` must be a folder, {str(options.out)!r} is a file")
     check_out(options.out / "plane.csv")

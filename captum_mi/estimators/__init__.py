@@ -21,7 +21,7 @@ from captum_mi.estimators.kde import KernelDensity
 from captum_mi.estimators.kinds import dithered, kind_of
 from captum_mi.estimators.knn import KozachenkoLeonenko, WeightedKozachenkoLeonenko
 from captum_mi.estimators.ksg import KSG
-from captum_mi.estimators.methods import COMPRESSORS, ESTIMATORS, compress_wide
+from captum_mi.estimators.methods import COMPRESSORS, ESTIMATORS, compress_wide, method_options
 from captum_mi.estimators.mixed import MixedKSG
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "info_nce",
     "kind_of",
     "local_info_nce",
+    "method_options",
     "mutual_info",
     "mutual_info_matrix",
     "permutation_test",

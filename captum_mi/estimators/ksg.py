@@ -114,6 +114,14 @@ class KSG(MutualInformationEstimator):
             )
         return self._reported(found)
 
+    def value(self, x: Samples, y: Samples, *, discrete: bool = False) -> float:
+        """Returns the value of an estimate alone, without the halves behind its standard error."""
+        if discrete or self.control_variate:
+            return super().value(x, y, discrete=discrete)
+        first, second = as_paired_samples(x, y)
+        check_least("x", first, self.k + 1, self)
+        return float(self._terms(self._scaled("x", first), self._scaled("y", second)).mean())
+
     def estimate_discrete(self, x: Samples, labels: Samples) -> Estimate:
         """Estimates the mutual information of a continuous and a discrete variable, by Ross."""
         samples = self._scaled("x", as_samples("x", x))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -10,24 +12,49 @@ import numpy as np
 
 from captum_mi.estimators.autoencoder import Autoencoder
 from captum_mi.estimators.base import MutualInformationEstimator
+from captum_mi.estimators.choice import MutualInformation
 from captum_mi.estimators.compression import PCA, Compressed, Compressor
+from captum_mi.estimators.copula import CopulaNeighbors
+from captum_mi.estimators.discrete import PlugIn
+from captum_mi.estimators.gaussian import GaussianCopula
 from captum_mi.estimators.kde import KernelDensity
 from captum_mi.estimators.knn import KozachenkoLeonenko, WeightedKozachenkoLeonenko
 from captum_mi.estimators.ksg import KSG
+from captum_mi.estimators.mixed import MixedKSG
 
 if TYPE_CHECKING:
     from captum_mi.estimators._samples import Samples
 
 ESTIMATORS: dict[str, Callable[..., MutualInformationEstimator]] = {
+    "auto": MutualInformation,
+    "copula": CopulaNeighbors,
     "wkl": WeightedKozachenkoLeonenko,
     "kl": KozachenkoLeonenko,
     "ksg": KSG,
+    "ksg-cv": partial(KSG, control_variate=True),
+    "gaussian": GaussianCopula,
     "kde": KernelDensity,
+    "mixed": MixedKSG,
+    "plugin": PlugIn,
 }
-"""Short name -> factory; those of nearest neighbors take ``k`` and ``jitter``."""
+"""Short name -> factory; some take ``k`` or ``jitter``, as :func:`method_options` tells."""
 
 COMPRESSORS: dict[str, Callable[[int], Compressor]] = {"pca": PCA, "autoencoder": Autoencoder}
 """Short name -> factory that takes the numbers in a code."""
+
+
+def method_options(method: str) -> list[str]:
+    """Returns which of ``k`` and ``jitter`` a method takes.
+
+    Args:
+        method: a name of ``ESTIMATORS``.
+
+    Example:
+        >>> method_options("copula")
+        ['k']
+    """
+    taken = inspect.signature(ESTIMATORS[method]).parameters
+    return [name for name in ("k", "jitter") if name in taken]
 
 
 def compress_wide(
