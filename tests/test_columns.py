@@ -144,6 +144,16 @@ def test_the_matrix(table):
     assert found.p_values.loc["height", "weight"] == by_hand.p_value
 
 
+def test_the_seed_is_that_of_the_permutations(table):
+    pair = table[["height", "visits"]].astype(float)
+    found = mutual_info_matrix(pair, permutations=49, seed=7)
+    tests = [
+        permutation_test(*pair.to_numpy().T, permutations=49, seed=seed, show_progress=False)
+        for seed in (7, 1)
+    ]
+    assert found.p_values.loc["height", "visits"] == tests[0].p_value != tests[1].p_value
+
+
 def test_threads_change_nothing(table):
     alone = mutual_info_matrix(table, permutations=3)
     before = list(warnings.filters)

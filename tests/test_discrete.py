@@ -167,6 +167,7 @@ def test_rare_combinations_warn():
     [
         ([0, 1], r"`x` and `y` must have the same number of samples, got 2 and 3"),
         ([0, None, 1], "`x` must not be missing, got 1 rows"),
+        ([[0, None], [1, 2], [1, 2]], "`x` must not be missing, got 1 rows"),
         (pd.Series(["a", pd.NA, pd.NA], dtype="string"), "got 2 rows"),
         (np.zeros((3, 1, 1)), r"`x` must be \(N,\) or \(N, d\)"),
         ([1], "`x` must hold at least 2 samples, got 1"),

@@ -89,6 +89,10 @@ def test_the_step_need_not_be_among_the_gaps():
     assert grid_step(np.array([0.0, 0.6, 2.1, 3.6])) == pytest.approx(0.3)
 
 
+def test_the_step_of_large_integers():
+    assert grid_step(2.0**30 + 64.0 * np.array([0, 1, 5, 7])) == 64
+
+
 def test_no_grid():
     assert grid_step(NORMAL) is None
     assert grid_step(np.array([2.0, 2.0])) is None
