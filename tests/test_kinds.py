@@ -90,7 +90,7 @@ def test_the_step_need_not_be_among_the_gaps():
 
 
 def test_the_step_of_large_integers():
-    assert grid_step(2.0**30 + 64.0 * np.array([0, 1, 5, 7])) == 64
+    assert grid_step(2.0**29 + 64.0 * np.array([0, 1, 5, 7])) == 64
 
 
 def test_no_grid():
