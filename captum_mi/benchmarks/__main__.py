@@ -18,6 +18,7 @@ from captum_mi.benchmarks import (
     photographs_information,
     sentences,
     speed,
+    suite,
     words,
 )
 from captum_mi.benchmarks.pointing import pointing
@@ -80,6 +81,7 @@ def main() -> None:
         default=Path("mutual-information"),
         help="folder for CSV and PNG files (default: mutual-information)",
     )
+    suite.add_arguments(known)
     known.set_defaults(run=_mutual_information)
     trees = commands.add_parser("mi-speed", help="how near are estimators to the speed of trees?")
     trees.add_argument("--patience", type=float, default=60.0, help="seconds a cell may take")
@@ -132,6 +134,14 @@ def _speed(options: argparse.Namespace) -> None:
 
 
 def _mutual_information(options: argparse.Namespace) -> None:
+    if options.suite:
+        if options.quick or options.only:
+            raise ValueError(
+                "`--quick` and `--only` choose among figures, of which `--suite` is none"
+            )
+        suite.run(options)
+        return
+    suite.check_unused(options)
     for name, figure in FIGURES.items():
         if options.only in (None, name):
             points = figure(options.out, quick=options.quick)
