@@ -175,6 +175,8 @@ def run(tmp_path, monkeypatch):
         return asked
 
     monkeypatch.setattr(suite, "sample_file", drawn)
+    monkeypatch.setattr(command, "FIGURES", {})  # which take minutes
+    monkeypatch.setattr(command.mutual_information, "uncompressed", lambda *_, **__: [])
     return run
 
 

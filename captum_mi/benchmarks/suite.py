@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from captum_mi.benchmarks._suite_environment import cache, sample_file
+from captum_mi.benchmarks._suite_environment import sample_file
 from captum_mi.benchmarks._suite_figure import heat_map
 from captum_mi.benchmarks._suite_results import Result, names, summary, table
 from captum_mi.estimators import ESTIMATORS, MutualInformationEstimator
@@ -110,13 +110,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the suite's arguments."""
     group = parser.add_argument_group(
         "the suite of 40 tasks",
-        "with samples that benchmark-mi draws in an environment of its own. It is made at the first"
-        f" run, with pip; both are kept in {cache()} ($XDG_CACHE_HOME moves it)",
+        "with samples that benchmark-mi draws in an environment of its own, made at the first run"
+        " with pip; both are kept in ~/.cache/captum_mi/suite, or $XDG_CACHE_HOME/captum_mi/suite",
     )
     group.add_argument("--suite", action="store_true", help="run it, and nothing else")
-    group.add_argument("--samples", type=int, metavar="N", help=f"(default: {SAMPLES})")
-    group.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="(default: 0)")
-    group.add_argument("--tasks", nargs="+", metavar="NAME", help="or '*part*' (default: all)")
+    group.add_argument("--samples", type=int, metavar="N", help=f"of each (default: {SAMPLES})")
+    group.add_argument(
+        "--seeds", type=int, nargs="+", metavar="SEED", help="of samples (default: 0)"
+    )
+    group.add_argument(
+        "--tasks", nargs="+", metavar="NAME", help="such as '*student*' (default: all)"
+    )
     group.add_argument(
         "--methods",
         nargs="+",
