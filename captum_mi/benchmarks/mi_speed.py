@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Literal, NamedTuple, TypeAlias
@@ -37,7 +39,10 @@ RHO = 0.8
 
 
 class Timing(NamedTuple):
-    """Median seconds of an estimate and of the same queries alone; None was skipped as too slow."""
+    """Median seconds of an estimate, of the same queries alone, and of ennemi's estimate.
+
+    None was skipped as too slow, or is not there.
+    """
 
     estimator: str
     n_samples: int
@@ -45,6 +50,7 @@ class Timing(NamedTuple):
     ours: float | None
     trees: float | None
     scikit_learn: float | None
+    ennemi: float | None = None
 
 
 class Memory(NamedTuple):
@@ -60,7 +66,8 @@ def main(
     """Times every estimator on normals of ``dim`` columns, half of them X and half Y.
 
     It is compared with the queries alone, by SciPy's trees on all cores (the limit), and by
-    scikit-learn, on all cores where it uses them.
+    scikit-learn, on all cores where it uses them; and with ennemi, if it is installed, which
+    estimates entropies, and the information of two columns, on one core.
 
     Args:
         sizes: numbers of samples, ascending.
@@ -77,12 +84,12 @@ def main(
     timings = []
     for dim in tqdm(dims, desc="dimensions", leave=False):
         for name, (estimator, neighbors) in contests.items():
-            histories: list[list[tuple[int, float]]] = [[], [], []]
+            histories: list[list[tuple[int, float]]] = [[], [], [], []]
             for n_samples in sizes:
                 x, y = _normals(n_samples, dim // 2)
                 contenders = _contenders(estimator, neighbors, x, y)
                 seconds = [
-                    _within(patience, run, n_samples, history)
+                    None if run is None else _within(patience, run, n_samples, history)
                     for run, history in zip(contenders, histories, strict=True)
                 ]
                 timings.append(Timing(name, n_samples, dim, *seconds))
@@ -92,18 +99,23 @@ def main(
 def table(timings: Sequence[Timing]) -> str:
     """Returns the timings as text; a ratio below 1 means faster than that contender."""
     lines = [
-        "estimator        N   d    ours s   trees s  sklearn s  ours/trees  ours/sklearn",
+        "estimator        N   d    ours s   trees s  sklearn s  ennemi s"
+        "  ours/trees  ours/sklearn  ours/ennemi",
     ]
     for timing in timings:
         times = [_text(value, ".3f") for value in timing[3:]]
-        others = timing.trees, timing.scikit_learn
-        ratios = [_text(_ratio(timing.ours, other), ".2f") for other in others]
+        ratios = [_text(_ratio(timing.ours, other), ".2f") for other in timing[4:]]
         lines.append(
             f"{timing.estimator:9} {timing.n_samples:7} {timing.dim:3}  {times[0]:>8}"
-            f"  {times[1]:>8}  {times[2]:>9}  {ratios[0]:>10}  {ratios[1]:>12}"
+            f"  {times[1]:>8}  {times[2]:>9}  {times[3]:>8}"
+            f"  {ratios[0]:>10}  {ratios[1]:>12}  {ratios[2]:>11}"
         )
-    if any(None in timing for timing in timings):
+    if any(None in timing[:6] for timing in timings):
         lines.append("-: skipped, for it might have taken too long")
+    if all(timing.ennemi is None for timing in timings):
+        lines.append("no times of ennemi: `pip install ennemi` adds them")
+    else:
+        lines.append("ennemi: on one core; it has no WKL, and KSG of two columns alone")
     return "\n".join(lines)
 
 
@@ -132,7 +144,7 @@ def _estimate_here(n_samples: int, dim: int, bandwidth: Literal["ml", "lse"] | f
 
 def _contenders(
     estimator: MutualInformationEstimator, neighbors: Callable[[int], int], x: Array, y: Array
-) -> list[Callable[[], object]]:
+) -> list[Callable[[], object] | None]:
     spaces = [np.hstack([x, y]), x, y]
     if isinstance(estimator, KSG):
         joint, *margins = spaces
@@ -146,7 +158,23 @@ def _contenders(
             partial(_query_by_scipy, spaces, counts),
             partial(_query_by_scikit_learn, spaces, counts),
         ]
-    return [partial(estimator.estimate, x, y), *queries]
+    return [partial(estimator.estimate, x, y), *queries, _by_ennemi(estimator, spaces)]
+
+
+def _by_ennemi(
+    estimator: MutualInformationEstimator, spaces: Sequence[Array]
+) -> Callable[[], object] | None:
+    """Returns ennemi's estimate from (X, Y), X and Y, where it has one and is there."""
+    if find_spec("ennemi") is None:
+        return None
+    ennemi = import_module("ennemi")
+    if isinstance(estimator, KozachenkoLeonenko):
+        entropy = partial(ennemi.estimate_entropy, k=estimator.k, multidim=True)
+        return lambda: [entropy(space) for space in spaces]
+    _, x, y = spaces
+    if isinstance(estimator, KSG) and x.shape[1] == y.shape[1] == 1:
+        return partial(ennemi.estimate_mi, y[:, 0], x[:, 0], k=estimator.k, preprocess=False)
+    return None
 
 
 def _query_by_scipy(spaces: Sequence[Array], counts: Sequence[int]) -> None:
