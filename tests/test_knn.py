@@ -26,7 +26,7 @@ LABEL_ESTIMATORS = [
     WeightedKozachenkoLeonenko(weights="code"),
     KSG(),
 ]
-DIMS = [1, 3, TREE_DIM, TREE_DIM + 1, 40]
+DIMS = sorted({1, 3, *TREE_DIM.values(), *(dim + 1 for dim in TREE_DIM.values()), 40})
 
 
 @pytest.fixture

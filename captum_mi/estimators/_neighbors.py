@@ -14,20 +14,24 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-TREE_DIM = 15  # above it a tree visits most of its leaves
+TREE_DIM = {2: 10, math.inf: 15}  # above it a tree visits too many of its leaves
 LEAF_SIZE = 32
 CHUNK = 2**19  # entries of a block of distances
 WIDTH = 2**14  # columns of a block of products: wider ones do not fit the cache
 SPARE = 8  # more candidates than neighbors, against the rounding of products
+MARGIN = 4  # roundings of a scalar product, for each of its terms
 
 
-def nearest_distances(samples: Tensor, k: int, norm: float = 2) -> Tensor:
+def nearest_distances(
+    samples: Tensor, k: int, norm: float = 2, n_jobs: int | None = None
+) -> Tensor:
     """Returns the distances of each sample to its ``k`` nearest others.
 
     Args:
         samples: (N, d), with N > k.
         k: how many.
         norm: 2, Euclidean, or ``math.inf``, the largest coordinate.
+        n_jobs: threads that search a tree, -1 for all, None for one; brute force has PyTorch's.
 
     Returns:
         (N, k), ascending, on the device of ``samples``.
@@ -38,18 +42,24 @@ def nearest_distances(samples: Tensor, k: int, norm: float = 2) -> Tensor:
                 [1., 2.],
                 [2., 3.]], dtype=torch.float64)
     """
-    if samples.shape[1] <= TREE_DIM:
-        points = samples.cpu().numpy()
+    # Near 1 no square overflows; powers of two leave every digit as it is.
+    unit = math.ldexp(1.0, math.frexp(float(samples.abs().max()))[1] - 1)
+    scaled = samples / unit
+    if samples.shape[1] <= TREE_DIM[norm]:
+        points = scaled.cpu().numpy()
         tree = cKDTree(points, leafsize=LEAF_SIZE)
         order = tree.indices  # queries of close samples follow each other and find the cache warm
-        found, _ = tree.query(points[order], k=range(2, k + 2), p=norm, workers=-1)
+        workers = 1 if n_jobs is None else n_jobs
+        found, _ = tree.query(points[order], k=range(2, k + 2), p=norm, workers=workers)
         distances = torch.empty((len(samples), k), dtype=torch.float64)
         distances[torch.from_numpy(order)] = torch.from_numpy(found)
-        return distances.to(samples.device)
+        return distances.to(samples.device) * unit
     distances = samples.new_empty(len(samples), k)
-    nearest = _nearest_euclidean if norm == 2 else _nearest_maximum
-    nearest(samples, distances)
-    return distances
+    doubtful = torch.arange(len(samples), device=samples.device)
+    if norm == 2:
+        doubtful = doubtful[_nearest_by_products(scaled, distances)]
+    _nearest_by_differences(scaled, doubtful, norm, distances)
+    return distances * unit
 
 
 def count_closer(samples: Tensor, radius: Tensor) -> Tensor:
@@ -69,7 +79,7 @@ def count_closer(samples: Tensor, radius: Tensor) -> Tensor:
         tensor([2, 0, 1])
     """
     radius = radius * (1 - 1e-10)
-    if samples.shape[1] <= TREE_DIM:
+    if samples.shape[1] <= TREE_DIM[math.inf]:
         from sklearn.neighbors import KDTree  # takes a second
 
         points = samples.cpu().numpy()
@@ -121,8 +131,15 @@ def _slices(length: int, size: int) -> Iterator[slice]:
 # they fragment the heap, by gigabytes in all.
 
 
-def _nearest_euclidean(samples: Tensor, distances: Tensor) -> None:
-    """Finds candidates by matrix products; takes distances by differences, free of cancellation."""
+def _nearest_by_products(samples: Tensor, distances: Tensor) -> Tensor:
+    """Fills in Euclidean distances to the nearest of candidates, which matrix products find.
+
+    The distances themselves are norms of differences, free of cancellation.
+
+    Returns:
+        (N,), True where rounding may have hidden a nearer sample from the candidates: where the
+        neighbors are much closer than the middle of all samples.
+    """
     n_samples, k = distances.shape
     n_candidates = min(k + SPARE, n_samples - 1)
     middle = samples.sort(dim=0).values[n_samples // 2]  # which a far sample does not move
@@ -130,6 +147,8 @@ def _nearest_euclidean(samples: Tensor, distances: Tensor) -> None:
     squares = (centered**2).sum(dim=1)
     width = min(n_samples, WIDTH)
     memory = samples.new_empty(CHUNK)
+    doubtful = torch.zeros(n_samples, dtype=torch.bool, device=samples.device)
+    rounding = MARGIN * samples.shape[1] * torch.finfo(samples.dtype).eps
     for rows in _slices(n_samples, CHUNK // width):
         n_rows = rows.stop - rows.start
         best = samples.new_full((n_rows, n_candidates), math.inf)
@@ -147,13 +166,22 @@ def _nearest_euclidean(samples: Tensor, distances: Tensor) -> None:
             candidates = found.gather(1, places)
         gaps = torch.linalg.vector_norm(samples[candidates] - samples[rows, None], dim=-1)
         distances[rows] = gaps.topk(k, largest=False).values
+        if n_candidates < n_samples - 1:
+            reach = distances[rows, -1]
+            others = best.amax(dim=1) + squares[rows]  # squared, the least of all others
+            error = rounding * (squares[rows].sqrt() + reach) ** 2
+            doubtful[rows] = (reach > 0) & (reach**2 > others - error)
+    return doubtful
 
 
-def _nearest_maximum(samples: Tensor, distances: Tensor) -> None:
-    for rows in _chunks(samples):
-        gaps = torch.cdist(samples[rows], samples, p=math.inf)
-        _leave_out(gaps, rows.start)
-        distances[rows] = gaps.topk(distances.shape[1], largest=False).values
+def _nearest_by_differences(samples: Tensor, rows: Tensor, norm: float, distances: Tensor) -> None:
+    """Fills in the distances of some rows, by all differences of coordinates."""
+    for part in torch.split(rows, max(1, CHUNK // len(samples))):
+        gaps = torch.cdist(
+            samples[part], samples, p=norm, compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        gaps[torch.arange(len(part), device=part.device), part] = math.inf
+        distances[part] = gaps.topk(distances.shape[1], largest=False).values
 
 
 def _leave_out(block: Tensor, offset: int) -> None:
