@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import torch
 
+from captum_mi.estimators._rounding import unrounded
+
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
@@ -24,6 +26,8 @@ FEW = 0.1  # distinct values of a column, or repetitions of one, as a share of t
 
 def as_samples(name: str, value: Samples) -> Tensor:
     """Returns ``value`` as (N, d) float64, on its device if it is a tensor.
+
+    Values that rounding to a narrower type has made equal are told apart, see :func:`unrounded`.
 
     Args:
         name: the argument, for the wording of errors.
@@ -53,7 +57,7 @@ def as_samples(name: str, value: Samples) -> Tensor:
             f" rows, the first is row {int(broken.nonzero()[0, 0])}; drop them"
         )
     check_varies(name, samples)
-    return samples
+    return unrounded(samples)
 
 
 def as_real(name: str, value: Samples) -> Tensor:
@@ -263,8 +267,8 @@ def whitened(name: str, samples: Tensor) -> tuple[Tensor, float]:
     _, singular, axes = torch.linalg.svd(triangle)
     singular = singular / math.sqrt(n_samples - 1)
     # The samples are known to the rounding of their type, relative to each column's spread.
-    of_float32 = (samples == samples.float().double()).all(0) & (samples != samples.round()).any(0)
-    single = bool(of_float32.any())
+    shares = (samples == samples.float().double()).double().mean(0)  # the rest is told apart
+    single = bool(((shares > 0.5) & (samples != samples.round()).any(0)).any())
     rounding = torch.finfo(torch.float32 if single else torch.float64).eps
     spread = float((1 + (mean / scale) ** 2).sqrt().max())
     rank = int((singular > 10 * dim * rounding * spread * singular[0]).sum())
