@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from numbers import Real
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -31,7 +32,7 @@ def as_samples(name: str, value: Samples) -> Tensor:
 
     Args:
         name: the argument, for the wording of errors.
-        value: (N, d) or (N,), numbers.
+        value: (N, d) or (N,), numbers: an array, a tensor or a data frame of any numeric types.
 
     Raises:
         ValueError: on another number of axes, fewer than two samples, NaN or infinite entries, or
@@ -50,12 +51,7 @@ def as_samples(name: str, value: Samples) -> Tensor:
         )
     if len(samples) < 2:
         raise ValueError(f"`{name}` must hold at least 2 samples, got {len(samples)}")
-    broken = ~samples.isfinite().all(dim=1)
-    if broken.any():
-        raise ValueError(
-            f"`{name}` must be finite, got NaN or infinity in {int(broken.sum())} of {len(samples)}"
-            f" rows, the first is row {int(broken.nonzero()[0, 0])}; drop them"
-        )
+    check_finite(name, samples)
     check_varies(name, samples)
     return unrounded(samples)
 
@@ -75,6 +71,15 @@ def _from_array(name: str, value: ArrayLike) -> Tensor:
     if np.ma.is_masked(value):
         raise ValueError(f"`{name}` must not have masked entries; drop such rows")
     array = np.asarray(value)
+    if array.dtype.kind == "O":  # columns of several types, or with missing entries
+        entries = array.ravel().tolist()
+        others = [each for each in entries if not isinstance(each, (Real, np.bool_))]
+        unknown = [each for each in others if not is_missing(each)]
+        if unknown:
+            array = np.array(unknown[:1])
+        else:
+            numbers = [math.nan if is_missing(each) else float(each) for each in entries]
+            array = np.reshape(numbers, array.shape)
     if array.dtype.kind in "SU":
         raise ValueError(
             f"`{name}` must hold numbers, got texts; use `estimate_discrete` with texts as `labels`"
@@ -83,6 +88,22 @@ def _from_array(name: str, value: ArrayLike) -> Tensor:
         raise ValueError(f"`{name}` must hold numbers, got an array of {array.dtype}")
     dtype = np.complex128 if array.dtype.kind == "c" else np.float64
     return torch.from_numpy(np.array(array, dtype=dtype))
+
+
+def is_missing(entry: object) -> bool:
+    """Tells whether an entry is None, NaN, NaT or pandas' NA, which equals nothing."""
+    same = entry == entry
+    return entry is None or not isinstance(same, (bool, np.bool_)) or not same
+
+
+def check_finite(name: str, samples: Tensor) -> None:
+    """Raises a ValueError that counts the rows of ``samples`` (N, ...) with NaN or infinity."""
+    broken = ~samples.isfinite().flatten(1).all(dim=1)
+    if broken.any():
+        raise ValueError(
+            f"`{name}` must be finite, got NaN or infinity in {int(broken.sum())} of {len(samples)}"
+            f" rows, the first is row {int(broken.nonzero()[0, 0])}; drop them"
+        )
 
 
 def check_varies(name: str, samples: Tensor) -> None:
@@ -148,7 +169,7 @@ def label_rows(labels: Samples, n_samples: int) -> dict[Hashable, Tensor]:
         raise ValueError(
             f"`labels` must be ({n_samples},), one for each sample of `x`, got shape {array.shape}"
         )
-    missing = sum(label is None or label != label for label in array.ravel().tolist())
+    missing = sum(map(is_missing, array.ravel().tolist()))
     if missing:
         raise ValueError(f"`labels` must not be missing, got {missing} NaN or None")
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from captum_mi._checks import check_positive
-from captum_mi.estimators._samples import as_real
+from captum_mi.estimators._samples import as_real, check_finite
 from captum_mi.estimators._scatter import Scatter
 from captum_mi.estimators.base import MutualInformationEstimator
 from captum_mi.estimators.estimate import Estimate
@@ -243,8 +243,7 @@ def finite_samples(x: Samples) -> Tensor:
     samples = as_real("x", x)
     if samples.ndim < 2:
         raise ValueError(f"`x` must be (N, d) or (N, ...), got shape {tuple(samples.shape)}")
-    if not samples.isfinite().all():
-        raise ValueError("`x` must be finite, it holds NaN or infinity; drop such samples")
+    check_finite("x", samples)
     return samples
 
 
