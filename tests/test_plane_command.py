@@ -430,7 +430,7 @@ def test_the_autoencoder_is_trained_once_and_kept(small, tmp_path, monkeypatch):
         (["--data", "."], "`--data` '.' holds no MNIST"),
         (["--layers", "L1"], "`--model` and `--layers` need each other"),
         (["--method", "magic"], "`--method` must be one of 'auto', .*, got 'magic'"),
-        (["--method", "kde", "--k", "3"], "`--k` is for methods of neighbors; kde"),
+        (["--method", "kde", "--k", "3"], "`--k` is for methods of neighbors, not for kde"),
         (["--k", "0"], "`--k` must be at least 1, got 0"),
         (["--every", "0"], "`--every` must be at least 1, got 0"),
         (["--device", "abacus"], "`--device` 'abacus' cannot be used: "),

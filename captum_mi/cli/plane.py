@@ -253,7 +253,7 @@ def _check(options: argparse.Namespace) -> None:
     if (options.model is None) != (options.layers is None):
         raise ValueError("`--model` and `--layers` need each other; the paper's has L1 to L5")
     if options.k is not None and "k" not in method_options(options.method):
-        raise ValueError(f"`--k` is for methods of neighbors; {options.method} takes none")
+        raise ValueError(f"`--k` is for methods of neighbors, not for {options.method}")
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"`--out` must be a folder, {str(options.out)!r} is a file")
     check_out(options.out / "plane.csv")
