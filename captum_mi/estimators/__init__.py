@@ -9,6 +9,18 @@ from captum_mi.estimators.columns import (
     column_information,
     mutual_info,
     mutual_info_matrix,
+from captum_mi.estimators.base import EntropyEstimator, Estimate, MutualInformationEstimator
+from captum_mi.estimators.bounds import (
+    donsker_varadhan,
+    info_nce,
+    jensen_shannon,
+    local_info_nce,
+    log_mean_exp,
+    nwj,
+    pointwise_info_nce,
+    pointwise_terms,
+    smile,
+    tuba,
 )
 from captum_mi.estimators.compression import PCA, Compressed, Compressor
 from captum_mi.estimators.conditional import ConditionalKSG
@@ -56,5 +68,14 @@ __all__ = [
     "mutual_info",
     "mutual_info_matrix",
     "permutation_test",
+    "donsker_varadhan",
+    "info_nce",
+    "jensen_shannon",
+    "local_info_nce",
+    "log_mean_exp",
+    "nwj",
     "pointwise_info_nce",
+    "pointwise_terms",
+    "smile",
+    "tuba",
 ]
