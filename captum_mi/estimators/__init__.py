@@ -35,12 +35,21 @@ from captum_mi.estimators.knn import KozachenkoLeonenko, WeightedKozachenkoLeone
 from captum_mi.estimators.ksg import KSG
 from captum_mi.estimators.methods import COMPRESSORS, ESTIMATORS, compress_wide, method_options
 from captum_mi.estimators.mixed import MixedKSG
+from captum_mi.estimators.knn import KSG, KozachenkoLeonenko, WeightedKozachenkoLeonenko
+from captum_mi.estimators.methods import COMPRESSORS, ESTIMATORS, compress_wide
+from captum_mi.estimators.neural import JSD, MINE, NWJ, SMILE, InfoNCE
+from captum_mi.estimators.neural_base import FittedCritic, NeuralEstimator
+from captum_mi.estimators.neural_training import Training
 
 __all__ = [
     "COMPRESSORS",
     "ESTIMATORS",
+    "JSD",
     "KSG",
+    "MINE",
+    "NWJ",
     "PCA",
+    "SMILE",
     "Autoencoder",
     "Compressed",
     "Compressor",
@@ -50,6 +59,8 @@ __all__ = [
     "Estimate",
     "GaussianCopula",
     "InformationMatrix",
+    "FittedCritic",
+    "InfoNCE",
     "KernelDensity",
     "KozachenkoLeonenko",
     "MixedKSG",
@@ -57,6 +68,8 @@ __all__ = [
     "MutualInformationEstimator",
     "PermutationTest",
     "PlugIn",
+    "NeuralEstimator",
+    "Training",
     "WeightedKozachenkoLeonenko",
     "column_information",
     "compress_wide",
