@@ -21,7 +21,7 @@ DESCRIPTION = (
 EXAMPLES = """\
 examples:
   captum-mi estimate
-      every estimator on normals whose mutual information is known
+      every estimator that needs no training, on normals whose mutual information is known
   captum-mi estimate samples.npz
       between the arrays x and y of the file, or between its two arrays
   captum-mi estimate table.csv
@@ -76,7 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             " against shuffled pairs), gaussian (canonical correlations of normal scores), ksg"
             " (neighbor counts), ksg-cv (the same with a control variate), mixed (neighbor counts"
             " for columns that are discrete in part), plugin (labels), wkl (weighted nearest"
-            " neighbors), kl (nearest neighbor) or kde (kernel density); default: auto"
+            " neighbors), kl (nearest neighbor), kde (kernel density), or a critic that is trained,"
+            " on images as they are, too: mine, nwj, jsd, infonce or smile; default: auto"
         ),
     )
     parser.add_argument(
@@ -128,7 +129,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Estimates mutual information and prints it, or demonstrates every estimator."""
     from captum_mi.cli._variables import read_table, read_variables
-    from captum_mi.estimators import ESTIMATORS, compress_wide, method_options, permutation_test
+    from captum_mi.estimators import (
+        ESTIMATORS,
+        NEURAL,
+        compress_wide,
+        method_options,
+        permutation_test,
+    )
 
     check_choice("--method", options.method, ESTIMATORS)
     settings = {
@@ -164,7 +171,7 @@ def run(options: argparse.Namespace) -> None:
         options.file, options.x, options.y, discrete=options.discrete, texts=automatic
     )
     for name, values in {"x": x, "y": y}.items():
-        if values.ndim > 2 and compressor is None and not automatic:
+        if values.ndim > 2 and compressor is None and options.method not in ("auto", *NEURAL):
             raise ValueError(
                 f"{name} has shape {values.shape}; give `--compress pca:4`, or flatten it to (N, d)"
             )
@@ -215,14 +222,14 @@ def run(options: argparse.Namespace) -> None:
 
 def _demonstrate() -> None:
     from captum_mi.datasets import CorrelatedNormals
-    from captum_mi.estimators import ESTIMATORS
+    from captum_mi.estimators import ESTIMATORS, NEURAL
 
     truth, count = DEMONSTRATION["mutual_information"], int(DEMONSTRATION["samples"])
     x, y = CorrelatedNormals(truth).sample(count, seed=0)
     print(f"{count} samples of normals in 2 + 2 dimensions; the truth is {truth:.3f} nats")
     print("method    estimate  std error  95 % interval")
     for name, factory in ESTIMATORS.items():
-        if name == "plugin":  # of labels
+        if name in ("plugin", *NEURAL):  # of labels; these take a minute
             continue
         found = factory().estimate(x, y)
         low, high = found.interval(0.95)

@@ -2,14 +2,6 @@
 
 from captum_mi.estimators.autoencoder import Autoencoder
 from captum_mi.estimators.base import EntropyEstimator, MutualInformationEstimator
-from captum_mi.estimators.bounds import info_nce, local_info_nce, pointwise_info_nce
-from captum_mi.estimators.choice import MutualInformation
-from captum_mi.estimators.columns import (
-    InformationMatrix,
-    column_information,
-    mutual_info,
-    mutual_info_matrix,
-from captum_mi.estimators.base import EntropyEstimator, Estimate, MutualInformationEstimator
 from captum_mi.estimators.bounds import (
     donsker_varadhan,
     info_nce,
@@ -22,6 +14,13 @@ from captum_mi.estimators.bounds import (
     smile,
     tuba,
 )
+from captum_mi.estimators.choice import MutualInformation
+from captum_mi.estimators.columns import (
+    InformationMatrix,
+    column_information,
+    mutual_info,
+    mutual_info_matrix,
+)
 from captum_mi.estimators.compression import PCA, Compressed, Compressor
 from captum_mi.estimators.conditional import ConditionalKSG
 from captum_mi.estimators.copula import CopulaNeighbors
@@ -33,10 +32,14 @@ from captum_mi.estimators.kde import KernelDensity
 from captum_mi.estimators.kinds import dithered, kind_of
 from captum_mi.estimators.knn import KozachenkoLeonenko, WeightedKozachenkoLeonenko
 from captum_mi.estimators.ksg import KSG
-from captum_mi.estimators.methods import COMPRESSORS, ESTIMATORS, compress_wide, method_options
+from captum_mi.estimators.methods import (
+    COMPRESSORS,
+    ESTIMATORS,
+    NEURAL,
+    compress_wide,
+    method_options,
+)
 from captum_mi.estimators.mixed import MixedKSG
-from captum_mi.estimators.knn import KSG, KozachenkoLeonenko, WeightedKozachenkoLeonenko
-from captum_mi.estimators.methods import COMPRESSORS, ESTIMATORS, compress_wide
 from captum_mi.estimators.neural import JSD, MINE, NWJ, SMILE, InfoNCE
 from captum_mi.estimators.neural_base import FittedCritic, NeuralEstimator
 from captum_mi.estimators.neural_training import Training
@@ -47,6 +50,7 @@ __all__ = [
     "JSD",
     "KSG",
     "MINE",
+    "NEURAL",
     "NWJ",
     "PCA",
     "SMILE",
@@ -57,36 +61,34 @@ __all__ = [
     "CopulaNeighbors",
     "EntropyEstimator",
     "Estimate",
-    "GaussianCopula",
-    "InformationMatrix",
     "FittedCritic",
+    "GaussianCopula",
     "InfoNCE",
+    "InformationMatrix",
     "KernelDensity",
     "KozachenkoLeonenko",
     "MixedKSG",
     "MutualInformation",
     "MutualInformationEstimator",
+    "NeuralEstimator",
     "PermutationTest",
     "PlugIn",
-    "NeuralEstimator",
     "Training",
     "WeightedKozachenkoLeonenko",
     "column_information",
     "compress_wide",
     "dithered",
-    "info_nce",
-    "kind_of",
-    "local_info_nce",
-    "method_options",
-    "mutual_info",
-    "mutual_info_matrix",
-    "permutation_test",
     "donsker_varadhan",
     "info_nce",
     "jensen_shannon",
+    "kind_of",
     "local_info_nce",
     "log_mean_exp",
+    "method_options",
+    "mutual_info",
+    "mutual_info_matrix",
     "nwj",
+    "permutation_test",
     "pointwise_info_nce",
     "pointwise_terms",
     "smile",

@@ -21,9 +21,20 @@ from captum_mi.estimators.kde import KernelDensity
 from captum_mi.estimators.knn import KozachenkoLeonenko, WeightedKozachenkoLeonenko
 from captum_mi.estimators.ksg import KSG
 from captum_mi.estimators.mixed import MixedKSG
+from captum_mi.estimators.neural import JSD, MINE, NWJ, SMILE, InfoNCE
+from captum_mi.estimators.neural_base import NeuralEstimator
 
 if TYPE_CHECKING:
     from captum_mi.estimators._samples import Samples
+
+NEURAL: dict[str, Callable[..., NeuralEstimator]] = {
+    "mine": MINE,
+    "nwj": NWJ,
+    "jsd": JSD,
+    "infonce": InfoNCE,
+    "smile": SMILE,
+}
+"""Short name -> factory of those that train a critic, which also read images as they are."""
 
 ESTIMATORS: dict[str, Callable[..., MutualInformationEstimator]] = {
     "auto": MutualInformation,
@@ -36,6 +47,7 @@ ESTIMATORS: dict[str, Callable[..., MutualInformationEstimator]] = {
     "kde": KernelDensity,
     "mixed": MixedKSG,
     "plugin": PlugIn,
+    **NEURAL,
 }
 """Short name -> factory; some take ``k`` or ``jitter``, as :func:`method_options` tells."""
 
