@@ -12,8 +12,9 @@ import torch
 from captum_mi._checks import check_choice, check_positive
 from captum_mi.estimators._samples import label_rows
 from captum_mi.estimators._standardized import Standardization, vectors_or_images
-from captum_mi.estimators.base import Estimate, MutualInformationEstimator
+from captum_mi.estimators.base import MutualInformationEstimator
 from captum_mi.estimators.bounds import pointwise_terms
+from captum_mi.estimators.estimate import Estimate
 from captum_mi.estimators.neural_training import Training, train
 from captum_mi.estimators.pair_critics import PAIR_CRITICS
 
