@@ -6,7 +6,6 @@ from captum_mi.estimators.bounds import (
     donsker_varadhan,
     info_nce,
     jensen_shannon,
-    local_info_nce,
     log_mean_exp,
     nwj,
     pointwise_info_nce,
@@ -43,6 +42,12 @@ from captum_mi.estimators.mixed import MixedKSG
 from captum_mi.estimators.neural import JSD, MINE, NWJ, SMILE, InfoNCE
 from captum_mi.estimators.neural_base import FittedCritic, NeuralEstimator
 from captum_mi.estimators.neural_training import Training
+from captum_mi.estimators.local_bounds import (
+    local_donsker_varadhan,
+    local_info_nce,
+    local_jensen_shannon,
+)
+from captum_mi.estimators.methods import COMPRESSORS, ESTIMATORS, compress_wide
 
 __all__ = [
     "COMPRESSORS",
@@ -82,7 +87,9 @@ __all__ = [
     "info_nce",
     "jensen_shannon",
     "kind_of",
+    "local_donsker_varadhan",
     "local_info_nce",
+    "local_jensen_shannon",
     "log_mean_exp",
     "method_options",
     "mutual_info",
