@@ -1,4 +1,4 @@
-"""The network of ``captum-mi plane``: the paper's, or what a function of the user's returns."""
+"""Networks of the commands that train: the paper's, or what a function of the user's returns."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
+    import torch
     from torch import Tensor, nn
 
 
@@ -20,15 +21,11 @@ def network_of(options: argparse.Namespace, some: Tensor) -> tuple[nn.Module, tu
     from captum_mi.infoplane.classifier import Classifier
     from captum_mi.infoplane.layers import named_layers
 
-    try:
-        some = some.to(options.device)
-    except (AssertionError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"`--device` {options.device!r} cannot be used: {reason}") from error
+    some = some.to(device_of(options.device))
     if options.model is None:
         network: nn.Module = Classifier(some.shape[1], some.shape[-1])
         return network.to(options.device), tuple(name for name, _ in network.named_children())
-    model = _own(options.model).to(options.device)
+    model = own_network(options.model).to(options.device)
     try:
         with torch.no_grad():
             scores = model.eval()(some)
@@ -43,7 +40,18 @@ def network_of(options: argparse.Namespace, some: Tensor) -> tuple[nn.Module, tu
     return model, tuple(named_layers(model, options.layers))
 
 
-def _own(spec: str) -> nn.Module:
+def device_of(name: str) -> torch.device:
+    """Returns the device of a name, if it can be used."""
+    import torch
+
+    try:
+        return torch.zeros(1).to(name).device
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"`--device` {name!r} cannot be used: {reason}") from error
+
+
+def own_network(spec: str) -> nn.Module:
     """Calls a function of a module, which may lie in the folder that the command runs in."""
     from torch import nn
 
