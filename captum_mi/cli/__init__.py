@@ -11,7 +11,7 @@ import warnings
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Protocol
 
-from captum_mi.cli import estimate, evaluate, explain, fit, plane
+from captum_mi.cli import estimate, evaluate, explain, fit, infomax, plane
 from captum_mi.cli._options import in_flags
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "fit": fit,
     "estimate": estimate,
     "plane": plane,
+    "infomax": infomax,
 }
 
 
