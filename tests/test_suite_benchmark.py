@@ -213,8 +213,8 @@ def test_the_command_takes_every_estimator_and_task_by_default(run, tmp_path):
     assert run("--suite") == [(5000, 0, places)]
     with (tmp_path / "suite.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * len(suite.METHODS)
-    assert {row["estimator"] for row in rows} == set(suite.METHODS)
+    assert len(rows) == 3 * len(suite.UNTRAINED)
+    assert {row["estimator"] for row in rows} == set(suite.UNTRAINED)
 
 
 @pytest.mark.parametrize(

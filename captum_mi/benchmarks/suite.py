@@ -22,14 +22,19 @@ from tqdm.auto import tqdm
 from captum_mi.benchmarks._suite_environment import sample_file
 from captum_mi.benchmarks._suite_figure import heat_map
 from captum_mi.benchmarks._suite_results import Result, names, summary, table
-from captum_mi.estimators import ESTIMATORS, MutualInformationEstimator
+from captum_mi.estimators import ESTIMATORS, NEURAL, MutualInformationEstimator
 
 if TYPE_CHECKING:
     import argparse
 
     from numpy.typing import NDArray
 
-METHODS: dict[str, MutualInformationEstimator] = {name: make() for name, make in ESTIMATORS.items()}
+METHODS: dict[str, MutualInformationEstimator] = {
+    name: make()
+    for name, make in ESTIMATORS.items()
+    if name != "plugin"  # of labels
+}
+UNTRAINED = [name for name in METHODS if name not in NEURAL]
 SAMPLES = 5000
 
 
@@ -126,7 +131,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=METHODS,
         metavar="METHOD",
-        help=f"any of {', '.join(METHODS)} (default: all)",
+        help=f"any of {', '.join(METHODS)} (default: those without training)",
     )
     group.add_argument(
         "--environment", type=Path, metavar="FOLDER", help="one that has benchmark-mi, or a new one"
@@ -148,7 +153,7 @@ def run(options: argparse.Namespace) -> None:
     for seed in options.seeds or [0]:
         drawn = sample_file(samples, seed, environment=options.environment, python=options.python)
         tasks[seed] = read(drawn, options.tasks or ["*"])
-    estimators = {name: METHODS[name] for name in options.methods or METHODS}
+    estimators = {name: METHODS[name] for name in options.methods or UNTRAINED}
     results = measure(tasks, estimators)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "suite"

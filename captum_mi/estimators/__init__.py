@@ -31,6 +31,11 @@ from captum_mi.estimators.kde import KernelDensity
 from captum_mi.estimators.kinds import dithered, kind_of
 from captum_mi.estimators.knn import KozachenkoLeonenko, WeightedKozachenkoLeonenko
 from captum_mi.estimators.ksg import KSG
+from captum_mi.estimators.local_bounds import (
+    local_donsker_varadhan,
+    local_info_nce,
+    local_jensen_shannon,
+)
 from captum_mi.estimators.methods import (
     COMPRESSORS,
     ESTIMATORS,
@@ -42,12 +47,6 @@ from captum_mi.estimators.mixed import MixedKSG
 from captum_mi.estimators.neural import JSD, MINE, NWJ, SMILE, InfoNCE
 from captum_mi.estimators.neural_base import FittedCritic, NeuralEstimator
 from captum_mi.estimators.neural_training import Training
-from captum_mi.estimators.local_bounds import (
-    local_donsker_varadhan,
-    local_info_nce,
-    local_jensen_shannon,
-)
-from captum_mi.estimators.methods import COMPRESSORS, ESTIMATORS, compress_wide
 
 __all__ = [
     "COMPRESSORS",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from captum_mi._checks import check_choice, check_positive
-from captum_mi.estimators._samples import label_rows
+from captum_mi.estimators._samples import label_entropy, label_rows
 from captum_mi.estimators._standardized import Standardization, vectors_or_images
 from captum_mi.estimators.base import MutualInformationEstimator
 from captum_mi.estimators.bounds import pointwise_terms
@@ -117,7 +117,7 @@ class NeuralEstimator(MutualInformationEstimator):
         for column, members in enumerate(rows.values()):
             one_hot[members, column] = 1
         _, _, terms = self._train(Standardization.of(samples)(samples), one_hot)
-        return Estimate.of(terms)
+        return self._reported(Estimate.of(terms), label_entropy(rows))
 
     def fit(self, x: Samples, y: Samples) -> FittedCritic:
         """Trains a new critic, and estimates with it; arguments and errors of :meth:`estimate`."""
@@ -129,7 +129,7 @@ class NeuralEstimator(MutualInformationEstimator):
             )
         of_x, of_y = Standardization.of(first), Standardization.of(second)
         critic, history, terms = self._train(of_x(first), of_y(second))
-        return FittedCritic(Estimate.of(terms), critic, history, of_x, of_y)
+        return FittedCritic(self._reported(Estimate.of(terms)), critic, history, of_x, of_y)
 
     @abstractmethod
     def _bound(self) -> Bound:
