@@ -101,3 +101,35 @@ def test_other_features_are_an_error():
         PCA(2).partial_fit(decaying(100, 5)).partial_fit(decaying(100, 4))
     with pytest.raises(ValueError, match="`x` must be finite"):
         PCA(2).partial_fit(torch.full((3, 2), torch.nan))
+
+
+@pytest.mark.parametrize("shape", [(40, 300), (300, 301), (30, 40)])
+@pytest.mark.parametrize("rate", [0.97, 0.2])
+def test_few_samples_of_many_features_are_decomposed_as_any(shape, rate):
+    """Products of samples resolve four deviations at the one rate, but not at the other."""
+    x = 1e3 * decaying(400, 400, rate)[: shape[0], : shape[1]].numpy()
+    few = PCA(6).fit(x)
+    scales, axes = np.linalg.svd(x - x.mean(0), full_matrices=False)[1:]
+    np.testing.assert_allclose(few.variances.sqrt()[:6] * (len(x) - 1) ** 0.5, scales[:6])
+    assert few.variances.shape == (shape[0],)
+    assert few.total_variance == pytest.approx(x.var(0, ddof=1).sum())
+    signs = np.sign((few.components.numpy() * axes[:6]).sum(1))
+    np.testing.assert_allclose(few.components, signs[:, None] * axes[:6], atol=1e-7)
+
+
+def test_products_are_taken_where_they_are_cheaper(monkeypatch):
+    def refused(*_arguments, **_options):
+        raise AssertionError
+
+    monkeypatch.setattr(torch.linalg, "svd", refused)
+    PCA(4).fit(decaying(400, 400, rate=0.97)[:30])
+    with pytest.raises(AssertionError):
+        PCA(4).fit(decaying(400, 400, rate=0.01)[:30])
+
+
+def test_the_rank_of_few_samples():
+    x = torch.randn(20, 3).double() @ torch.randn(3, 100).double()
+    for dtype in (torch.float32, torch.float64):
+        assert PCA(3).fit((x + 5).to(dtype)).components.shape == (3, 100)
+        with pytest.raises(ValueError, match="`n` must be at most 3, the rank of `x`, got 4"):
+            PCA(4).fit((x + 5).to(dtype))

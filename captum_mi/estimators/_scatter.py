@@ -1,4 +1,4 @@
-"""The largest directions of samples that come in batches and are not kept."""
+"""The largest directions of samples: of all at once, or of batches that are not kept."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ ROWS = 128
 """Samples merged at a time: more take longer, by their products, and more memory."""
 LEAST = 1e-6
 """Of the largest deviation: below it, products of samples resolve nothing."""
+
+RESOLVED = 1e-4
+"""Of the largest deviation: above it, products of samples give axes to 8 digits."""
 
 
 class Scatter:
@@ -70,11 +73,41 @@ def _largest_directions(rows: Tensor, count: int, noise: float) -> Tensor:
     """Returns orthogonal rows with the same scatter, the longest ``count`` above the noise."""
     tall = rows.shape[0] > rows.shape[1]
     products = rows.T @ rows if tall else rows @ rows.T
+    lengths, axes = _largest_axes(products, count)
+    kept = lengths > max(noise, LEAST * float(lengths[0]))
+    directions = axes[kept]
+    return lengths[kept, None] * directions if tall else directions @ rows
+
+
+def _largest_axes(products: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Returns roots of the largest eigenvalues, falling, and their vectors, one a row."""
     size = len(products)
     squares, axes = eigh(
         products.cpu().numpy(), subset_by_index=[max(size - count, 0), size - 1], driver="evr"
     )
     lengths = torch.from_numpy(squares).clamp(min=0).sqrt().flip(0)
-    kept = lengths > max(noise, LEAST * float(lengths[0]))
-    directions = torch.from_numpy(axes).T.flip(0)[kept].to(rows)
-    return lengths[kept, None].to(rows) * directions if tall else directions @ rows
+    return lengths.to(products), torch.from_numpy(axes).T.flip(0).to(products)
+
+
+def principal_axes(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Returns the lengths of rows along their principal axes, and the first of the axes.
+
+    Few rows of many columns are decomposed by their products, where these resolve ``count`` axes.
+
+    Args:
+        rows: (N, d), float64, centered.
+        count: axes wanted, at most N and d.
+
+    Returns:
+        All min(N, d) lengths, falling, and ``count`` or more orthonormal axes, (., d).
+    """
+    if len(rows) < rows.shape[1]:
+        products = rows.new_zeros(len(rows), len(rows))
+        for part in torch.split(torch.arange(len(rows)), ROWS):  # below the diagonal is enough
+            products[part, : part[-1] + 1] = rows[part] @ rows[: part[-1] + 1].T
+        lengths, places = _largest_axes(products, count)
+        if lengths[-1] > RESOLVED * lengths[0]:
+            every = torch.linalg.eigvalsh(products).clamp(min=0).sqrt().flip(0)
+            return every, places @ rows / lengths[:, None]
+    _, lengths, axes = torch.linalg.svd(rows, full_matrices=False)
+    return lengths, axes

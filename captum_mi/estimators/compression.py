@@ -12,7 +12,7 @@ import torch
 
 from captum_mi._checks import check_positive
 from captum_mi.estimators._samples import as_real, check_finite
-from captum_mi.estimators._scatter import Scatter
+from captum_mi.estimators._scatter import Scatter, principal_axes
 from captum_mi.estimators.base import MutualInformationEstimator
 from captum_mi.estimators.estimate import Estimate
 
@@ -111,10 +111,11 @@ class PCA(Compressor):
                 f" `x`, got {tuple(samples.shape)}; lower `n`"
             )
         mean = samples.mean(0)
-        _, scales, axes = torch.linalg.svd(samples - mean, full_matrices=False)
+        scales, axes = principal_axes(samples - mean, self.n)
         rounding = torch.finfo(torch.float32 if _is_single(x) else torch.float64).eps
         # The largest singular value of entries that are noise, with a margin.
-        least = rounding * float(samples.abs().max()) * sum(math.sqrt(n) for n in samples.shape)
+        largest = float(torch.linalg.vector_norm(samples, math.inf))
+        least = rounding * largest * sum(math.sqrt(n) for n in samples.shape)
         least += torch.finfo(torch.float64).eps * max(samples.shape) * float(scales[0])
         rank = int((scales > least).sum())
         if rank < self.n:
