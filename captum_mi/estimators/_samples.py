@@ -198,10 +198,10 @@ def jittered(samples: Tensor, scale: float) -> Tensor:
     """
     if scale == 0:
         return samples
-    samples = samples - samples.mean(dim=0)  # far from zero the noise would be rounded away
+    standard, deviations = standardized(samples)  # far from zero noise would be rounded away
     generator = torch.Generator().manual_seed(NOISE_SEED)
     noise = torch.randn(samples.shape, generator=generator, dtype=torch.float64)
-    return samples + scale * samples.std(dim=0) * noise.to(samples.device)
+    return (standard + scale * noise.to(samples.device)) * deviations
 
 
 def warn_if_tied(name: str, samples: Tensor, scale: float) -> None:
@@ -231,11 +231,8 @@ def warn_if_tied(name: str, samples: Tensor, scale: float) -> None:
 
 def _step(samples: Tensor) -> float:
     """Returns the least median gap of neighboring values over the columns, in deviations."""
-    gaps = [
-        float(torch.unique(column).diff().median() / column.std())
-        for column in samples.unbind(dim=1)
-    ]
-    return min(gaps)
+    columns = standardized(samples)[0].unbind(dim=1)
+    return min(float(torch.unique(column).diff().median()) for column in columns)
 
 
 def _tied_columns(samples: Tensor) -> list[int]:
@@ -251,6 +248,19 @@ def _tied_columns(samples: Tensor) -> list[int]:
 def n_duplicates(samples: Tensor) -> int:
     """Counts the samples (N, d) that repeat an earlier one."""
     return len(samples) - len(np.unique(samples.cpu().numpy(), axis=0))
+
+
+def standardized(samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns columns (N, d) of mean 0 and standard deviation 1, and their deviations (d,).
+
+    Values may be as large or as small as float64 holds: no square of them is taken.
+    """
+    _, exponents = torch.frexp(samples.abs().amax(dim=0))
+    units = torch.ldexp(torch.ones_like(samples[0]), exponents - 1)
+    near_one = samples / units
+    centered = near_one - near_one.mean(dim=0)
+    deviations = centered.std(dim=0)
+    return centered / deviations, deviations * units
 
 
 def whitened(name: str, samples: Tensor) -> tuple[Tensor, float]:
@@ -282,8 +292,7 @@ def whitened(name: str, samples: Tensor) -> tuple[Tensor, float]:
             f"the covariance of `{name}` is degenerate: {n_samples} samples of {dim} columns; give"
             " more samples, or compress to fewer columns with `PCA`"
         )
-    mean, scale = samples.mean(dim=0), samples.std(dim=0)
-    standard = (samples - mean) / scale
+    standard, scale = standardized(samples)
     triangle = torch.linalg.qr(standard, mode="r").R
     _, singular, axes = torch.linalg.svd(triangle)
     singular = singular / math.sqrt(n_samples - 1)
@@ -291,8 +300,13 @@ def whitened(name: str, samples: Tensor) -> tuple[Tensor, float]:
     shares = (samples == samples.float().double()).double().mean(0)  # the rest is told apart
     single = bool(((shares > 0.5) & (samples != samples.round()).any(0)).any())
     rounding = torch.finfo(torch.float32 if single else torch.float64).eps
-    spread = float((1 + (mean / scale) ** 2).sqrt().max())
+    spread = float((1 + (samples / scale).mean(dim=0) ** 2).sqrt().max())
     rank = int((singular > 10 * dim * rounding * spread * singular[0]).sum())
+    if rank == 0:
+        raise ValueError(
+            f"the covariance of `{name}` is degenerate: its columns vary by no more than the"
+            " rounding of their values; subtract what is common to them before they are rounded"
+        )
     if rank < dim:
         raise ValueError(
             f"the covariance of `{name}` is degenerate: its {dim} columns have rank {rank}; drop"

@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from captum_mi._checks import check_choice, check_positive_number
-from captum_mi.estimators._samples import as_samples, whitened
+from captum_mi.estimators._samples import as_samples, standardized, whitened
 from captum_mi.estimators.base import EntropyEstimator
 
 if TYPE_CHECKING:
@@ -175,7 +175,8 @@ def _search(
     """Scans the loss at some samples for its valley, then minimizes it at all of them."""
     n_samples, dim = samples.shape
     # In units of the rule of thumb, which keeps powers of the bandwidth near 1.
-    thumb = n_samples ** (-1 / (dim + 4)) * float(samples.std(dim=0).log().mean().exp())
+    deviations = standardized(samples)[1]
+    thumb = n_samples ** (-1 / (dim + 4)) * float(deviations.log().mean().exp())
     scaled = samples / thumb
     some = torch.arange(0, n_samples, -(-n_samples // SCAN_ROWS), device=samples.device)
     steps = range(-6, 4)

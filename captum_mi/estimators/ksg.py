@@ -25,6 +25,7 @@ from captum_mi.estimators._samples import (
     label_entropy,
     label_rows,
     n_duplicates,
+    standardized,
     whitened,
 )
 from captum_mi.estimators._scores import normal_scores
@@ -146,7 +147,7 @@ class KSG(MutualInformationEstimator):
         samples = jittered(samples, self.jitter)
         if self.whiten:
             return whitened(name, samples)[0]
-        return (samples - samples.mean(dim=0)) / samples.std(dim=0)
+        return standardized(samples)[0]
 
     def _controlled(self, x: Tensor, y: Tensor) -> Estimate:
         x = whitened("x", normal_scores(x))[0]
