@@ -25,6 +25,8 @@ from captum_mi.estimators import (
     Autoencoder,
     Compressed,
     Compressor,
+    CopulaNeighbors,
+    GaussianCopula,
     KernelDensity,
     KozachenkoLeonenko,
     MutualInformationEstimator,
@@ -40,9 +42,12 @@ Sampler = Callable[[float, int, int], KnownImages | AntiPCA]
 """Makes the sampler of an information, an image size and a seed of the rotations."""
 
 ON_CODES: dict[str, MutualInformationEstimator] = {
+    "copula": CopulaNeighbors(),
     "KL": KozachenkoLeonenko(),
     "WKL": WeightedKozachenkoLeonenko(),
     "KSG": KSG(),
+    "KSG cv": KSG(control_variate=True),
+    "Gaussian copula": GaussianCopula(),
     "KDE ML": KernelDensity("ml"),
     "KDE LSE": KernelDensity("lse"),
 }

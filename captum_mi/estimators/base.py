@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 DOUBT = 3.0
 """Standard errors outside of what is possible, from which on a value is doubted."""
+MOST_COLUMNS = 10
+"""Columns of X and Y together up to which differences of their entropies are of use."""
 HARMLESS = 0.05
 """Nats outside of what is possible, up to which it is not."""
 
@@ -169,6 +171,12 @@ class EntropyEstimator(MutualInformationEstimator):
         warn_if_tied("y", second, self.jitter)
         split = first.shape[1]
         joint = jittered(torch.cat([first, second], dim=1), self.jitter)
+        if joint.shape[1] > MOST_COLUMNS:
+            warnings.warn(
+                f"{split} + {joint.shape[1] - split} columns are many for entropies, whose biases"
+                " are large and do not cancel; take `MutualInformation()`",
+                stacklevel=2,
+            )
         entropy = self._pointwise_entropies(
             {"(x, y)": joint, "x": joint[:, :split], "y": joint[:, split:]}
         )
