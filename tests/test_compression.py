@@ -14,6 +14,7 @@ from captum_mi.estimators import (
     Autoencoder,
     Compressed,
     KozachenkoLeonenko,
+    WeightedKozachenkoLeonenko,
     autoencoder,
 )
 
@@ -179,9 +180,60 @@ def test_compressed_is_the_estimator_of_the_codes(bumps, trained):
     x, y = GaussianBumps(3.0, size=8).sample(800)
     estimator = KozachenkoLeonenko(3)
     expected = estimator.estimate(trained.transform(x), trained.transform(y))
-    assert Compressed(estimator, x=trained, y=trained).estimate(x, y) == expected
+    compressed = Compressed(estimator, x=trained, y=trained)
+    found = compressed.estimate(x, y)
+    assert (found.value, found.std_error) == (expected.value, expected.std_error)
+    assert found.estimator == repr(compressed)
     half = estimator.estimate(PCA(2).fit(x).transform(x), y.mean(axis=(1, 2)))
-    assert Compressed(estimator, x=PCA(2)).estimate(x, y.mean(axis=(1, 2))) == half
+    found = Compressed(estimator, x=PCA(2)).estimate(x, y.mean(axis=(1, 2)))
+    assert (found.value, found.std_error) == (half.value, half.std_error)
+
+
+def test_what_codes_keep_is_said():
+    """Variance .9, .1 and information the other way round."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4000, 2)) * [3, 1]
+    y = np.column_stack([x[:, 1], 0.5 * rng.standard_normal((4000, 3))])
+    compressed = Compressed(KozachenkoLeonenko(3), x=PCA(1), y=PCA(3))
+    found = compressed.estimate(x, y + 0.1 * rng.standard_normal((4000, 4)))
+    assert found.value == pytest.approx(0, abs=4 * found.std_error)
+    shares = [float(note.split(" keeps ")[1].split(" %")[0]) for note in found.notes]
+    assert [note.split(" keeps")[0] for note in found.notes] == ["PCA(n=1) of x", "PCA(n=3) of y"]
+    assert shares == pytest.approx([90, 85], abs=2)
+    assert found.notes[0].endswith(" % of the variance; what it leaves out may hold information")
+    half = Compressed(KozachenkoLeonenko(3), x=PCA(1)).estimate_discrete(x, x[:, 1] > 0)
+    assert half.notes == found.notes[:1]
+    assert half.estimator == repr(Compressed(KozachenkoLeonenko(3), x=PCA(1)))
+
+
+def test_codes_without_information_are_no_silent_result():
+    """What the command line gives for many columns and no more options."""
+    x, y = GaussianBumps(2.0).sample(1000)
+    compressed = Compressed(WeightedKozachenkoLeonenko(), x=PCA(4), y=PCA(4))
+    with pytest.warns(UserWarning, match="far below 0, which no mutual information is"):
+        found = compressed.estimate(x, y)
+    assert len(found.notes) == 2
+
+
+def test_pca_keeps_the_variance_of_its_codes():
+    x = torch.randn(200, 6, generator=torch.Generator().manual_seed(0)).double()
+    pca = PCA(2).fit(x)
+    share = float(pca.transform(x).var(0).sum() / x.var(0).sum())
+    assert pca.kept == pytest.approx(share)
+    assert PCA(2).partial_fit(x[:90]).partial_fit(x[90:]).kept == pytest.approx(share)
+    assert PCA(6).fit(x).kept == pytest.approx(1)
+    assert PCA(2).partial_fit(torch.ones(5, 3)).kept == 0
+
+
+def test_autoencoder_keeps_what_it_can_redraw(bumps, trained, tmp_path):
+    fresh = torch.from_numpy(GaussianBumps(0.0, size=8).sample(1500, seed=3)[0])
+    errors = (trained.reconstruct(fresh) - fresh).square().sum()
+    share = float(1 - errors / (fresh - fresh.mean(0)).square().sum())
+    assert share > 0.8
+    assert trained.kept == pytest.approx(share, abs=0.05)
+    trained.save(tmp_path / "autoencoder.safetensors")
+    assert Autoencoder.load(tmp_path / "autoencoder.safetensors").kept == trained.kept
+    assert Autoencoder(1, steps=1).fit(torch.randn(40, 9)).kept == 0
 
 
 def test_compressed_fits_a_copy(bumps):
@@ -219,6 +271,8 @@ def test_repr_rebuilds():
 def test_unfitted(compressor):
     with pytest.raises(RuntimeError, match=r"\(.*\) is not fitted; call fit\(x\) first"):
         compressor.transform(torch.zeros(5, 3))
+    with pytest.raises(RuntimeError, match="is not fitted"):
+        _ = compressor.kept
     with pytest.raises(RuntimeError, match="is not fitted"):
         Autoencoder(2).save("unused")
 

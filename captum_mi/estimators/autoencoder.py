@@ -74,6 +74,7 @@ class Autoencoder(Compressor):
     patience: int = 10
     seed: int = 0
     history: list[tuple[int, float]] = field(init=False, repr=False, default_factory=list)
+    _kept: float = field(init=False, repr=False, default=math.nan)
     _network: _Network | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
@@ -90,6 +91,12 @@ class Autoencoder(Compressor):
         """True once there is a trained network."""
         return self._network is not None
 
+    @property
+    def kept(self) -> float:
+        """Share of the variance of samples held out that their redrawing explains, at least 0."""
+        self._ready()
+        return self._kept
+
     def fit(self, x: Samples) -> Autoencoder:
         """Trains a new network on samples, at least 20, on their device."""
         samples = finite_samples(x).double()
@@ -105,6 +112,7 @@ class Autoencoder(Compressor):
         rows, held_out = split(len(samples), VALIDATION, generator)
         self._train(network, samples[rows], samples[held_out], generator)
         self._network = network.requires_grad_(False).eval()
+        self._kept = max(0.0, 1 - self._unexplained(samples[held_out]))
         return self
 
     def transform(self, x: Samples) -> Tensor:
@@ -122,21 +130,29 @@ class Autoencoder(Compressor):
         batches = torch.split(codes.to(network.low.device).float(), CHUNK)
         return torch.cat([network.decode(batch.tanh()) for batch in batches]).to(codes)
 
+    def _unexplained(self, samples: Tensor) -> float:
+        """Returns the squared error of redrawing, as a share of the variance of the samples."""
+        errors = (self.reconstruct(samples) - samples).square().sum()
+        return float(errors / (samples - samples.mean(0)).square().sum())
+
     def save(self, path: str | Path) -> None:
         """Writes settings and weights as safetensors."""
         network = self._ready()
         settings = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
-        write_state(path, network, {"shape": network.shape, "settings": settings})
+        write_state(
+            path, network, {"shape": network.shape, "settings": settings, "kept": self._kept}
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Autoencoder:
         """Reads what :meth:`save` wrote: fitted, on the CPU."""
-        state, facts = read_state(path, ["shape", "settings"], "autoencoder")
+        state, facts = read_state(path, ["shape", "settings", "kept"], "autoencoder")
         loaded = cls(**facts["settings"])
         with torch.random.fork_rng(devices=[]):
             network = _Network(torch.Size(facts["shape"]), loaded.n)
         network.load_state_dict(state)
         loaded._network = network.requires_grad_(False).eval()
+        loaded._kept = facts["kept"]
         return loaded
 
     def _ready(self) -> _Network:
