@@ -27,6 +27,7 @@ from captum_mi.estimators import (
     smile,
     tuba,
 )
+from captum_mi.estimators._standardized import Standardization, vectors_or_images
 from captum_mi.estimators.neural import MovingAverageBound
 from captum_mi.infoplane import InformationPlane
 
@@ -172,6 +173,25 @@ def test_vectors_pass_a_concat_critic():
     options = Training(steps=120, batch_size=64, learning_rate=5e-3)
     found = MINE("concat", (32, 16), options).estimate(x, y)
     assert found.value == pytest.approx(1.0, abs=0.2)
+
+
+def test_the_critic_is_as_wide_as_asked_for():
+    x, y = pairs()
+    options = Training(steps=20, batch_size=16)
+    critic = MINE("concat", (7, 5), options).fit(x, y).critic
+    assert [len(weight) for weight in critic.parameters() if weight.ndim == 2] == [7, 7, 5, 1]
+
+
+def test_images_are_standardized_by_channel():
+    images = vectors_or_images(
+        "x", torch.rand(50, 2, 3, 3) * torch.tensor([1.0, 9.0])[:, None, None]
+    )
+    found = Standardization.of(images)(images)
+    torch.testing.assert_close(found.mean((0, 2, 3)), torch.zeros(2), rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.std((0, 2, 3)), torch.ones(2))
+    brightest = images[:, :, 0, 0].mean(0) / images.std((0, 2, 3))
+    lift = found[:, :, 0, 0].mean(0).double() + images.mean((0, 2, 3)) / images.std((0, 2, 3))
+    torch.testing.assert_close(lift, brightest, rtol=1e-5, atol=0)  # pixels keep their own means
 
 
 def test_a_moving_average_in_log_space():
