@@ -50,3 +50,10 @@ def check_choice(name: str, value: T, choices: Iterable[T]) -> T:
         known = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"`{name}` must be one of {known}, got {value!r}")
     return value
+
+
+def check_jobs(n_jobs: int | None) -> int | None:
+    """Returns a number of threads as scikit-learn counts them: positive, -1 for all, None for 1."""
+    if n_jobs is not None and n_jobs != -1:
+        check_positive("n_jobs", n_jobs)
+    return n_jobs

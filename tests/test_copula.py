@@ -56,7 +56,7 @@ def test_copula_neighbors_are_their_formula(dims):
     of_pairs = entropy(np.hstack([first, second]), 6, sum(dims))
     of_shuffled = entropy(np.hstack([first, second[orders[0]]]), 6, sum(dims))
     assert found.value == pytest.approx(of_shuffled - of_pairs, abs=1e-9)
-    assert found.estimator == "CopulaNeighbors(k=6, shuffles=1, seed=7)"
+    assert found.estimator == "CopulaNeighbors(k=6, shuffles=1, seed=7, n_jobs=-1)"
 
 
 def test_shuffles_are_averaged():

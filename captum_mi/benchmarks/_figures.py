@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 TWO_SIGMA = 1.96
 LOWEST = -4.0  # nats, of the panels; a curve that falls below says how far
-PALETTE = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
+PALETTE = tuple(
+    f"tab:{color}"
+    for color in ("blue", "orange", "green", "red", "purple", "brown", "pink", "gray", "olive")
+)
 
 T = TypeVar("T")
 
@@ -59,7 +62,8 @@ def panels(points: list[Point]) -> Figure:
                 text = f"{least.estimator} falls to {least.estimate:.1f}"
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
                 axes.text(0.98, 0.03, text, ha="right", transform=axes.transAxes, bbox=box)
-    grid[0, 0].legend()
+    for axes in grid[0, [0, -1]]:  # those of the last may be others
+        axes.legend(fontsize="small")
     _explained(figure, points)
     return figure
 

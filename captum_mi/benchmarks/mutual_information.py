@@ -21,6 +21,7 @@ from captum_mi.benchmarks._figures import MeanSquare, Point, bars, by_code, pane
 from captum_mi.datasets import AntiPCA, GaussianBumps, KnownImages, Rectangles
 from captum_mi.estimators import (
     KSG,
+    MINE,
     PCA,
     Autoencoder,
     Compressed,
@@ -30,6 +31,7 @@ from captum_mi.estimators import (
     KernelDensity,
     KozachenkoLeonenko,
     MutualInformationEstimator,
+    Training,
     WeightedKozachenkoLeonenko,
 )
 
@@ -96,8 +98,9 @@ FULL = Effort(5000, tuple(range(11)), tuple(i / 4 for i in range(17)), 2000, 256
 def gaussian_images(folder: Path, *, quick: bool = False) -> list[Point]:
     """Makes figure 3: images of two-dimensional Gaussians, 16x16 and 32x32.
 
-    Estimates from the parameters, from two principal components and from the two numbers of an
-    autoencoder; writes ``figure3.csv`` and ``figure3.png``.
+    Estimates from the parameters, from two principal components, from the two numbers of an
+    autoencoder and, by a critic with convolutional towers, from the images; writes
+    ``figure3.csv`` and ``figure3.png``.
 
     Args:
         folder: where to write; made if it is not there.
@@ -106,7 +109,7 @@ def gaussian_images(folder: Path, *, quick: bool = False) -> list[Point]:
     Returns:
         one point per size, code, estimator and information.
     """
-    points = _estimates("2-D Gaussians", 2, SIZES, ON_CODES, quick=quick)
+    points = _estimates("2-D Gaussians", 2, SIZES, ON_CODES, quick=quick, critic=True)
     return _written(points, folder / "figure3", panels)
 
 
@@ -115,7 +118,7 @@ def rectangles(folder: Path, *, quick: bool = False) -> list[Point]:
 
     Arguments and result as for :func:`gaussian_images`.
     """
-    points = _estimates("rectangles", 4, SIZES, ON_CODES, quick=quick)
+    points = _estimates("rectangles", 4, SIZES, ON_CODES, quick=quick, critic=True)
     return _written(points, folder / "figure4", panels)
 
 
@@ -230,6 +233,12 @@ def _autoencoder(data: str, dim: int, size: int, effort: Effort) -> Autoencoder:
     return autoencoder.fit(_fresh(data, size))
 
 
+def _critics(effort: Effort) -> dict[str, MutualInformationEstimator]:
+    """Returns the paper's critic, two convolutional towers, which trains on the images."""
+    training = Training(steps=effort.steps, batch_size=min(effort.batch_size, 128))
+    return {"MINE": MINE("concat", (100,), training)}
+
+
 def _estimates(
     data: str,
     dim: int,
@@ -237,8 +246,9 @@ def _estimates(
     estimators: dict[str, MutualInformationEstimator],
     *,
     quick: bool,
+    critic: bool = False,
 ) -> list[Point]:
-    """Estimates once per size, code, estimator and information."""
+    """Estimates once per size, code, estimator and information, by a critic from images too."""
     effort = QUICK if quick else FULL
     kappas = effort.signal_kappas if data == "anti-PCA" else effort.kappas
     points = []
@@ -248,14 +258,18 @@ def _estimates(
             "PCA": _principal(data, dim, size),
             "autoencoder": _autoencoder(data, dim, size, effort),
         }
+        if critic:
+            compressors["images"] = None
         name_of_size = f" {size}x{size}" if size else ""
         for seed, kappa in enumerate(tqdm(kappas, desc=f"{data}{name_of_size}", unit="kappa")):
             sampler = SAMPLERS[data](kappa, size, seed)
             images = sampler.sample(effort.samples, seed)
             parameters = sampler.parameters.sample(effort.samples, seed)
             for code, compressor in compressors.items():
-                x, y = parameters if compressor is None else images
-                for name, estimator in estimators.items():
+                x, y = parameters if code == "parameters" else images
+                for name, estimator in (
+                    _critics(effort) if code == "images" else estimators
+                ).items():
                     nested = Compressed(estimator, x=compressor, y=compressor)
                     estimate = nested.estimate(x, y)
                     points.append(

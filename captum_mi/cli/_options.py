@@ -66,7 +66,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 def in_flags(message: str, flags: Mapping[str, str]) -> str:
     """Renames the library's arguments, which stand in backticks, to the command line's."""
-    return re.sub(r"`(\w+)`", lambda name: f"`{flags.get(name[1], name[1])}`", message)
+    return re.sub(r"`([^`]+)`", lambda name: f"`{flags.get(name[1], name[1])}`", message)
 
 
 def warn_of_embedded(options: argparse.Namespace) -> None:

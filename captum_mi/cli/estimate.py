@@ -32,6 +32,7 @@ examples:
   captum-mi estimate layers.npz --x input --y layer3 --compress pca:4 --out layer3.json
 """
 FLAGS = {
+    "MutualInformation()": "--method auto",
     "KSG": "--method ksg",
     "PCA": "--compress pca:N",
     "bandwidth": "bandwidth of KernelDensity in Python",

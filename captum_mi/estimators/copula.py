@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from captum_mi._checks import check_positive
+from captum_mi._checks import check_jobs, check_positive
 from captum_mi.estimators._neighbors import nearest_distances
 from captum_mi.estimators._samples import (
     as_paired_samples,
@@ -62,6 +62,7 @@ class CopulaNeighbors(MutualInformationEstimator):
             :func:`neighbor_weights`.
         shuffles: over how many the entropy of shuffled pairs is averaged.
         seed: of the shuffles and of the order of ties.
+        n_jobs: threads that search for neighbors, as scikit-learn counts them; -1 takes all cores.
 
     Source: the entropy's weights are those of Berrett, Samworth and Yuan 2019; shuffled pairs
     against the bias of information are an old remedy for spike trains (Panzeri et al. 2007,
@@ -74,11 +75,14 @@ class CopulaNeighbors(MutualInformationEstimator):
         1.37 +- 0.04
     """
 
-    def __init__(self, k: int | None = None, *, shuffles: int = 3, seed: int = 0) -> None:
+    def __init__(
+        self, k: int | None = None, *, shuffles: int = 3, seed: int = 0, n_jobs: int | None = -1
+    ) -> None:
         """Stores and checks the arguments."""
         self.k = None if k is None else check_positive("k", k)
         self.shuffles = check_positive("shuffles", shuffles)
         self.seed = seed
+        self.n_jobs = check_jobs(n_jobs)
 
     def estimate(self, x: Samples, y: Samples) -> Estimate:
         """Estimates the mutual information of two variables whose values have an order.
@@ -94,12 +98,14 @@ class CopulaNeighbors(MutualInformationEstimator):
         pairs = torch.cat([first, second], dim=1)
         weights = weights_for(n_samples, pairs.shape[1], self.k, noise=NOISE)
         smooth = _last(min(SMOOTH, n_samples - 1))
-        margins = _smooth_entropy("x", first, smooth) + _smooth_entropy("y", second, smooth)
+        margins = _smooth_entropy(self.n_jobs, "x", first, smooth) + _smooth_entropy(
+            self.n_jobs, "y", second, smooth
+        )
         white, volume = whitened("(x, y)", pairs)
-        of_pairs, spread = _densities(white, weights, smooth)
+        of_pairs, spread = _densities(self.n_jobs, white, weights, smooth)
         log_ratio = margins - volume - spread
         of_shuffled = [
-            _entropy(torch.cat([first, second[order]], dim=1), weights)
+            _entropy(self.n_jobs, torch.cat([first, second[order]], dim=1), weights)
             for order in self._orders(n_samples)
         ]
         value = sum(of_shuffled) / self.shuffles - float(of_pairs.mean()) - volume
@@ -122,16 +128,16 @@ class CopulaNeighbors(MutualInformationEstimator):
         samples = whitened("x", normal_scores(samples, self.seed))[0]
         orders = self._orders(n_samples)
         value, noise = 0.0, 0.0
-        (log_ratio,) = _densities(samples, _last(min(SMOOTH, n_samples - 1)))
+        (log_ratio,) = _densities(self.n_jobs, samples, _last(min(SMOOTH, n_samples - 1)))
         for label, members in rows.items():
             count, share = len(members), len(members) / n_samples
             check_least(f"x of label {label!r}", samples[members], 2, self)
             weights = weights_for(count, dim, self.k, noise=NOISE)
             smooth = _last(min(SMOOTH, count - 1))
-            of_label, spread = _densities(samples[members], weights, smooth)
+            of_label, spread = _densities(self.n_jobs, samples[members], weights, smooth)
             log_ratio[members] -= spread
             for order in orders:
-                (of_shuffled,) = _densities(samples[order[members]], weights)
+                (of_shuffled,) = _densities(self.n_jobs, samples[order[members]], weights)
                 value += share / self.shuffles * float((of_shuffled - of_label).mean())
             noise += share * (1 + 1 / self.shuffles) * _noise(weights, dim)
         std_error = math.sqrt((float(log_ratio.var()) + noise) / n_samples)
@@ -151,21 +157,23 @@ def _last(k: int) -> NDArray[np.float64]:
     return np.asarray(np.eye(k)[-1])
 
 
-def _densities(samples: Tensor, *weights: NDArray[np.float64]) -> list[Tensor]:
+def _densities(n_jobs: int | None, samples: Tensor, *weights: NDArray[np.float64]) -> list[Tensor]:
     """Returns -log density at each sample, by each of several weights of neighbors."""
-    distances = nearest_distances(samples, max(map(len, weights)))
+    distances = nearest_distances(samples, max(map(len, weights)), n_jobs=n_jobs)
     dim = samples.shape[1]
     return [minus_log_densities(distances, each, dim) for each in weights]
 
 
-def _entropy(samples: Tensor, weights: NDArray[np.float64]) -> float:
+def _entropy(n_jobs: int | None, samples: Tensor, weights: NDArray[np.float64]) -> float:
     white, volume = whitened("(x, y)", samples)
-    return float(_densities(white, weights)[0].mean()) + volume
+    return float(_densities(n_jobs, white, weights)[0].mean()) + volume
 
 
-def _smooth_entropy(name: str, scores: Tensor, smooth: NDArray[np.float64]) -> Tensor:
+def _smooth_entropy(
+    n_jobs: int | None, name: str, scores: Tensor, smooth: NDArray[np.float64]
+) -> Tensor:
     """Returns -log density at each sample, known exactly for the scores of one column."""
     if scores.shape[1] == 1:
         return scores[:, 0].square() / 2 + math.log(2 * math.pi) / 2
     white, half_log_det = whitened(name, scores)
-    return _densities(white, smooth)[0] + half_log_det
+    return _densities(n_jobs, white, smooth)[0] + half_log_det

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from scipy.special import digamma
 
-from captum_mi._checks import check_positive
+from captum_mi._checks import check_jobs, check_positive
 from captum_mi.estimators._neighbors import (
     check_duplicates,
     count_closer,
@@ -66,6 +66,7 @@ class KSG(MutualInformationEstimator):
             estimate misses the truth on simulated normals of the same covariance. It removes the
             bias of what a Gaussian copula shares, and with it most of the bias in many dimensions.
         jitter: noise that separates duplicates, in standard deviations of each column.
+        n_jobs: threads that search for neighbors, as scikit-learn counts them; -1 takes all cores.
 
     Warns:
         UserWarning: if samples of X or of Y repeat; where the k-th neighbor in (X, Y), or of the
@@ -90,8 +91,10 @@ class KSG(MutualInformationEstimator):
         whiten: bool = False,
         control_variate: bool = False,
         jitter: float = 0.0,
+        n_jobs: int | None = -1,
     ) -> None:
         """Stores and checks the arguments."""
+        self.n_jobs = check_jobs(n_jobs)
         self.k = check_positive("k", k)
         self.whiten = whiten
         self.control_variate = control_variate
@@ -135,7 +138,7 @@ class KSG(MutualInformationEstimator):
             name = f"x of label {label!r}"
             check_least(name, members, 2, self)
             k = min(self.k, len(members) - 1)
-            radius[rows] = nearest_distances(members, k, math.inf)[:, -1]
+            radius[rows] = nearest_distances(members, k, math.inf, self.n_jobs)[:, -1]
             shares[rows] = len(members)
             nearest[rows] = k
             check_duplicates(name, radius[rows], radius[rows])
@@ -194,7 +197,7 @@ class KSG(MutualInformationEstimator):
 
     def _terms(self, x: Tensor, y: Tensor) -> Tensor:
         joint = torch.cat([x, y], dim=1)
-        radius = nearest_distances(joint, self.k, math.inf)[:, -1]
+        radius = nearest_distances(joint, self.k, math.inf, self.n_jobs)[:, -1]
         check_duplicates("(x, y)", radius, radius)
         terms = torch.full_like(radius, digamma(self.k) + digamma(len(joint)))
         for samples in (x, y):

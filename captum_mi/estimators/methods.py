@@ -91,7 +91,7 @@ def compress_wide(
         >>> compress_wide(KSG(), PCA(2), narrow, wide).y
         PCA(n=2)
         >>> compress_wide(KSG(), PCA(2), narrow)
-        KSG(k=3, whiten=False, control_variate=False, jitter=0.0)
+        KSG(k=3, whiten=False, control_variate=False, jitter=0.0, n_jobs=-1)
     """
     wide = {
         name: compressor
