@@ -377,6 +377,13 @@ def test_jitter_separates(rng):
     assert far_below.value < 0.5
 
 
+def test_jitter_ties_nothing(rng):
+    x, y = rng.standard_normal((2, 1000))
+    # the same noise on both, as large as they are, would be 0.14 nats
+    assert abs(KSG(jitter=1.0).estimate(x, y).value) < 0.06
+    assert abs(KSG(jitter=1.0).estimate_discrete(x, y > 0).value) < 0.06
+
+
 @pytest.mark.parametrize(
     ("build", "error", "words"),
     [

@@ -106,6 +106,9 @@ class KSG(MutualInformationEstimator):
         check_least("x", first, self.k + 1, self)
         if self.control_variate:
             return self._reported(self._controlled(first, second))
+        # Noise of both at once: drawn for each alone it would be the same, and shared.
+        joint = jittered(torch.cat([first, second], dim=1), self.jitter)
+        first, second = joint.tensor_split([first.shape[1]], dim=1)
         first, second = self._scaled("x", first), self._scaled("y", second)
         for name, samples in {"x": first, "y": second}.items():
             warn_of_duplicates(name, n_duplicates(samples))
@@ -128,7 +131,7 @@ class KSG(MutualInformationEstimator):
 
     def estimate_discrete(self, x: Samples, labels: Samples) -> Estimate:
         """Estimates the mutual information of a continuous and a discrete variable, by Ross."""
-        samples = self._scaled("x", as_samples("x", x))
+        samples = self._scaled("x", jittered(as_samples("x", x), self.jitter))
         radius = samples.new_empty(len(samples))
         shares = samples.new_empty(len(samples))
         nearest = samples.new_empty(len(samples))
@@ -147,7 +150,6 @@ class KSG(MutualInformationEstimator):
         return self._reported(Estimate.of(terms), label_entropy(rows_of_label))
 
     def _scaled(self, name: str, samples: Tensor) -> Tensor:
-        samples = jittered(samples, self.jitter)
         if self.whiten:
             return whitened(name, samples)[0]
         return standardized(samples)[0]
