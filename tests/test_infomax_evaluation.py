@@ -52,8 +52,8 @@ def test_probes_tell_what_they_can():
     assert max(moved.values()) == 0  # judged on the test images' labels
     codes, labels = rings(600)
     found = probe(codes[:400], labels[:400], codes[400:], labels[400:])
-    assert found["linear"] < 0.65
-    assert found["svm"] < 0.65
+    assert found["linear"] < 0.7
+    assert found["svm"] < 0.7
     assert found["network"] > 0.95
 
 
