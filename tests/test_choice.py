@@ -141,7 +141,7 @@ def test_wide_variables_are_compressed_and_the_result_says_so(rng):
     pca = PCA(10).fit(flat)
     assert found.value == CopulaNeighbors().estimate(pca.transform(flat), y).value
     kept = float(pca.variances[:10].sum() / pca.variances.sum())
-    assert f"PCA(n=10) of x, 64 columns, keeps {kept:.1%} of the variance" in found.notes[1]
+    assert f"PCA(n=10) of x keeps {100 * kept:.1f} % of the variance" in found.notes[1]
 
 
 @pytest.mark.parametrize(
@@ -155,3 +155,26 @@ def test_wide_variables_are_compressed_and_the_result_says_so(rng):
 def test_bad_input(x, y, words):
     with pytest.raises(ValueError, match=words):
         MutualInformation().estimate(x, y)
+
+
+def test_columns_that_differ_by_little(rng):
+    shared, rest, noise = rng.standard_normal((3, 2000))
+    x = np.stack([shared, shared + 1e-3 * rest], axis=1)
+    found = MutualInformation().estimate(x, rest + noise)
+    assert found.estimator == repr(KSG(whiten=True))
+    assert found.value == pytest.approx(math.log(2) / 2, abs=0.06)
+    assert "columns of x differ by too little for ranks to show" in found.notes[0]
+
+
+def test_a_label_that_occurs_once(rng):
+    few = np.r_[rng.poisson(8, 2000).clip(max=17), 19]
+    found = MutualInformation().estimate(few, few + rng.poisson(80, 2001))
+    assert found.estimator == repr(MixedKSG())
+    assert "a label, of which some occur but once" in found.notes[0]
+    assert found.value == pytest.approx(0.05, abs=0.05)
+
+
+def test_a_warning_where_a_code_keeps_little(rng):
+    x = rng.standard_normal((1500, 100))
+    with pytest.warns(UserWarning, match="100 columns of `x` are compressed to 10, .* but 1[0-9]%"):
+        MutualInformation().estimate(x, x[:, 0] + rng.standard_normal(1500))

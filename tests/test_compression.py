@@ -200,7 +200,7 @@ def test_what_codes_keep_is_said():
     shares = [float(note.split(" keeps ")[1].split(" %")[0]) for note in found.notes]
     assert [note.split(" keeps")[0] for note in found.notes] == ["PCA(n=1) of x", "PCA(n=3) of y"]
     assert shares == pytest.approx([90, 85], abs=2)
-    assert found.notes[0].endswith(" % of the variance; what it leaves out may hold information")
+    assert found.notes[0].endswith(" % of the variance; what it leaves out may hold information.")
     half = Compressed(KozachenkoLeonenko(3), x=PCA(1)).estimate_discrete(x, x[:, 1] > 0)
     assert half.notes == found.notes[:1]
     assert half.estimator == repr(Compressed(KozachenkoLeonenko(3), x=PCA(1)))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from captum_mi.estimators._dimension import fills
-from captum_mi.estimators._samples import whitened
+from captum_mi.estimators._samples import as_samples, whitened
 from captum_mi.estimators._scores import normal_scores
 from captum_mi.estimators._variable import WIDE, Variable
 from captum_mi.estimators.base import MutualInformationEstimator
-from captum_mi.estimators.compression import PCA
+from captum_mi.estimators.compression import PCA, codes_of
 from captum_mi.estimators.copula import CopulaNeighbors
 from captum_mi.estimators.discrete import PlugIn, check_same_length, value_codes
 from captum_mi.estimators.estimate import Estimate
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 CODE = 10
 """Columns that a variable of many is compressed to."""
+LITTLE = 0.5
+"""Share of the variance of which a warning is due."""
 GROUP = 50
 """Rows that a label must have for other columns to be looked at given it."""
 
@@ -40,15 +43,17 @@ class MutualInformation(MutualInformationEstimator):
     2. labels beside other columns in one variable: the chain rule,
        :math:`I(L, U; Y) = I(L; Y) + \sum_l p_l\, I(U; Y | L = l)`, each term by these rules;
     3. labels against other columns: :class:`KSG` of their normal scores, or :class:`MixedKSG` if
-       one has frequent values. It compares neighbors of a label with all samples, needs no density
-       of many dimensions and never exceeds the entropy of the labels by more than its error;
+       one has frequent values, or a label occurs but once. It compares neighbors of a label with
+       all samples, needs no density of many dimensions and never exceeds the entropy of the labels
+       by more than its error;
     4. a column with frequent values among others: :class:`MixedKSG`, for such a column has no
        density;
     5. a variable of more than 50 columns, or more than a twentieth of the samples:
        :class:`PCA` to 10 components first, for distances between few samples of many columns tell
        little; the result says what it leaves out;
     6. a variable that lies on fewer dimensions than it has columns, as points of a surface do:
-       :class:`KSG`, which estimates no entropy, and so needs no density;
+       :class:`KSG`, which estimates no entropy, and so needs no density; whitened, if it only
+       seems to, because columns differ by little;
     7. all else, counts among it: :class:`CopulaNeighbors`, whose bias cancels where variables are
        independent and where increasing maps of their columns are jointly normal.
 
@@ -106,10 +111,11 @@ class MutualInformation(MutualInformationEstimator):
         return _because(PlugIn().estimate(x.labels, y.labels), "both variables are labels")
 
     def _of_label(self, x: Variable, labels: Codes) -> Estimate:
-        if x.mixed:
+        if x.mixed or np.bincount(labels).min() == 1:
             found = MixedKSG().estimate_discrete(x.samples, labels)
-            return _because(found, "one variable is a label, the other has frequent values")
-        samples, notes = _narrow("the numbers", x.samples)
+            why = "the other has frequent values" if x.mixed else "of which some occur but once"
+            return _because(found, f"one variable is a label, {why}")
+        samples, notes = _narrow("x", x.samples)
         found = KSG().estimate_discrete(normal_scores(samples, self.seed), labels)
         return _because(found, "one variable is a label, the other is in an order", *notes)
 
@@ -121,10 +127,15 @@ class MutualInformation(MutualInformationEstimator):
         second, more = _narrow("y", y.samples)
         notes += more
         for name, samples in {"x": first, "y": second}.items():
-            if not fills(whitened(name, normal_scores(samples, self.seed))[0]):
+            if fills(whitened(name, normal_scores(samples, self.seed))[0]):
+                continue
+            if fills(whitened(name, samples)[0]):
+                found = KSG(whiten=True).estimate(first, second)
+                why = f"columns of {name} differ by too little for ranks to show"
+            else:
                 found = KSG().estimate(first, second)
                 why = f"{name} lies on fewer dimensions than its {samples.shape[1]} columns"
-                return _because(found, why, *notes)
+            return _because(found, why, *notes)
         found = CopulaNeighbors(seed=self.seed).estimate(first, second)
         return _because(found, "the columns have values in an order", *notes)
 
@@ -162,9 +173,12 @@ def _narrow(name: str, samples: Tensor) -> tuple[Tensor, tuple[str, ...]]:
     if dim <= min(WIDE, max(n_samples // 20, CODE)):
         return samples, ()
     compressor = PCA(min(CODE, dim, n_samples)).fit(samples)
-    kept = float(compressor.variances[: compressor.n].sum()) / compressor.total_variance
-    note = (
-        f"{compressor!r} of {name}, {dim} columns, keeps {kept:.1%} of the variance; what it leaves"
-        " out may hold information."
-    )
-    return compressor.transform(samples), (note,)
+    if compressor.kept < LITTLE:
+        warnings.warn(
+            f"{dim} columns of `{name}` are compressed to {compressor.n}, which keep but"
+            f" {compressor.kept:.0%} of their variance, and maybe little of their information; take"
+            " `GaussianCopula` or another compressor, or choose columns",
+            stacklevel=4,
+        )
+    codes, notes = codes_of(name, compressor, samples)
+    return as_samples(name, codes), notes

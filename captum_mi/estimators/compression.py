@@ -210,7 +210,7 @@ class Compressed(MutualInformationEstimator):
         >>> 1 < estimate.value < 2.5
         True
         >>> estimate.notes[0]
-        'PCA(n=2) of x keeps 58.1 % of the variance; what it leaves out may hold information'
+        'PCA(n=2) of x keeps 58.1 % of the variance; what it leaves out may hold information.'
     """
 
     def __init__(
@@ -232,8 +232,8 @@ class Compressed(MutualInformationEstimator):
             x: (N, ...), what the compressor of X takes.
             y: (N, ...), row i drawn together with row i of ``x``.
         """
-        first, of_x = _codes("x", self.x, x)
-        second, of_y = _codes("y", self.y, y)
+        first, of_x = codes_of("x", self.x, x)
+        second, of_y = codes_of("y", self.y, y)
         found = self.estimator.estimate(first, second)
         return replace(found, estimator=repr(self)).noted(*of_x, *of_y)
 
@@ -244,12 +244,12 @@ class Compressed(MutualInformationEstimator):
             x: (N, ...), what the compressor of X takes.
             labels: (N,), integers or strings.
         """
-        codes, notes = _codes("x", self.x, x)
+        codes, notes = codes_of("x", self.x, x)
         found = self.estimator.estimate_discrete(codes, labels)
         return replace(found, estimator=repr(self)).noted(*notes)
 
 
-def _codes(
+def codes_of(
     name: str, compressor: Compressor | None, samples: Samples
 ) -> tuple[Samples, tuple[str, ...]]:
     """Returns the codes of a variable, and notes on what they keep of it."""
@@ -263,7 +263,7 @@ def _codes(
         raise ValueError(str(error).replace("`x`", f"`{name}`")) from error
     note = (
         f"{type(compressor).__name__}(n={compressor.n}) of {name} keeps"
-        f" {100 * compressor.kept:.1f} % of the variance; what it leaves out may hold information"
+        f" {100 * compressor.kept:.1f} % of the variance; what it leaves out may hold information."
     )
     return codes, (note,)
 
