@@ -44,6 +44,15 @@ def test_ordered_columns(rng):
     assert found.notes == ("CopulaNeighbors was chosen: the columns have values in an order.",)
 
 
+def test_many_columns():
+    x, y = CorrelatedNormals(1.0, 12, 12, mix=True).sample(800)
+    found = MutualInformation().estimate(x, y)
+    assert found.value == KSG(control_variate=True).estimate(x, y).value
+    assert found.value == pytest.approx(1, abs=0.15)
+    assert found.notes == ("KSG was chosen: x and y have more than 16 columns together.",)
+    assert MutualInformation().estimate(x[:, :8], y[:, :8]).estimator == repr(CopulaNeighbors())
+
+
 def test_labels(rng):
     x = rng.integers(0, 3, 1000)
     y = np.where(rng.random(1000) < 0.7, x, rng.integers(0, 3, 1000))

@@ -30,6 +30,8 @@ CODE = 10
 """Columns that a variable of many is compressed to."""
 LITTLE = 0.5
 """Share of the variance of which a warning is due."""
+MANY = 16
+"""Columns of both variables up to which densities are estimated."""
 GROUP = 50
 """Rows that a label must have for other columns to be looked at given it."""
 
@@ -54,7 +56,9 @@ class MutualInformation(MutualInformationEstimator):
     6. a variable that lies on fewer dimensions than it has columns, as points of a surface do:
        :class:`KSG`, which estimates no entropy, and so needs no density; whitened, if it only
        seems to, because columns differ by little;
-    7. all else, counts among it: :class:`CopulaNeighbors`, whose bias cancels where variables are
+    7. more than 16 columns together: :class:`KSG` with a control variate. No neighbor is near among
+       so many, and densities that go by distances can be far too high;
+    8. all else, counts among it: :class:`CopulaNeighbors`, whose bias cancels where variables are
        independent and where increasing maps of their columns are jointly normal.
 
     Args:
@@ -136,6 +140,9 @@ class MutualInformation(MutualInformationEstimator):
                 found = KSG().estimate(first, second)
                 why = f"{name} lies on fewer dimensions than its {samples.shape[1]} columns"
             return _because(found, why, *notes)
+        if first.shape[1] + second.shape[1] > MANY:
+            found = KSG(control_variate=True).estimate(first, second)
+            return _because(found, f"x and y have more than {MANY} columns together", *notes)
         found = CopulaNeighbors(seed=self.seed).estimate(first, second)
         return _because(found, "the columns have values in an order", *notes)
 
@@ -178,7 +185,7 @@ def _narrow(name: str, samples: Tensor) -> tuple[Tensor, tuple[str, ...]]:
             f"{dim} columns of `{name}` are compressed to {compressor.n}, which keep but"
             f" {compressor.kept:.0%} of their variance, and maybe little of their information; take"
             " `GaussianCopula` or another compressor, or choose columns",
-            stacklevel=4,
+            stacklevel=5,
         )
     codes, notes = codes_of(name, compressor, samples)
     return as_samples(name, codes), notes
