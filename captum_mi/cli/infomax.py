@@ -43,7 +43,7 @@ examples:
   captum-mi infomax --data ~/data --dataset cifar10 --model my_networks:resnet \\
       --layer layer2 --global-layer avgpool --out resnet
 A run that was killed goes on with the row it was at when the same command is given again. With
-other --dim, or --rows, rows are added to the table.
+other --dim, rows are added to the table.
 """
 FLAGS = {
     "alpha": "--dim",
