@@ -187,3 +187,13 @@ def test_a_warning_where_a_code_keeps_little(rng):
     x = rng.standard_normal((1500, 100))
     with pytest.warns(UserWarning, match="100 columns of `x` are compressed to 10, .* but 1[0-9]%"):
         MutualInformation().estimate(x, x[:, 0] + rng.standard_normal(1500))
+
+
+def test_units_do_not_matter_where_few_samples_of_a_table_are_compressed(rng):
+    x = rng.standard_normal((150, 12))
+    y = x[:, 0] + 0.1 * rng.standard_normal(150)
+    found = MutualInformation().estimate(x, y)
+    assert found.value > 0.3
+    assert found.notes[1].startswith("PCA(n=10) of x keeps")
+    units = np.array([1e-6, *[1000.0] * 11])
+    assert MutualInformation().estimate(x * units, y).value == found.value

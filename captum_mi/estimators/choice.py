@@ -179,6 +179,8 @@ def _narrow(name: str, samples: Tensor) -> tuple[Tensor, tuple[str, ...]]:
     n_samples, dim = samples.shape
     if dim <= min(WIDE, max(n_samples // 20, CODE)):
         return samples, ()
+    if dim <= WIDE:  # columns of a table, which have units of their own
+        samples = normal_scores(samples)
     compressor = PCA(min(CODE, dim, n_samples)).fit(samples)
     if compressor.kept < LITTLE:
         warnings.warn(
