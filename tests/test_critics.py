@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from captum_mi.estimators.bounds import local_info_nce, pointwise_info_nce
+from captum_mi.estimators.bounds import pointwise_info_nce
 from captum_mi.estimators.critics import ConcatCritic, PlaceLinear, SeparableCritic
+from captum_mi.estimators.local_bounds import local_info_nce
 
 CRITICS = [SeparableCritic, ConcatCritic]
 IMAGES, PLACES, HIDDEN = 7, 4, 8
