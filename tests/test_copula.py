@@ -112,6 +112,14 @@ def test_standard_errors(estimator):
     assert np.mean([each.std_error for each in found]) == pytest.approx(values.std(), rel=0.2)
 
 
+def test_the_standard_error_knows_the_noise_of_neighbors():
+    """At independence there is nothing else that the estimate varies by."""
+    sampler = CorrelatedNormals(0.0, 2, 2)
+    found = [CopulaNeighbors().estimate(*sampler.sample(400, seed)) for seed in range(60)]
+    spread = np.std([each.value for each in found])
+    assert spread < np.mean([each.std_error for each in found]) < 1.6 * spread
+
+
 @pytest.mark.parametrize("dims", [(1, 1), (3, 2), (10, 10)])
 def test_the_bias_of_a_gaussian_copula_is_removed(dims):
     rng = np.random.default_rng(0)
