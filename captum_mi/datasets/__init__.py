@@ -3,6 +3,7 @@
 from captum_mi.datasets.captions import captioned_images
 from captum_mi.datasets.colored_places import ColoredPlaces
 from captum_mi.datasets.episodes import Episode, Episodes, SceneClasses
+from captum_mi.datasets.gaussian_modes import Coverage, GaussianModes
 from captum_mi.datasets.gaussian_places import GaussianPlaces
 from captum_mi.datasets.known_local import KnownPlaces
 from captum_mi.datasets.known_mi import (
@@ -30,10 +31,12 @@ __all__ = [
     "CorrelatedNormals",
     "CorrelatedStudent",
     "CorrelatedUniforms",
+    "Coverage",
     "DiscreteLabels",
     "Episode",
     "Episodes",
     "GaussianBumps",
+    "GaussianModes",
     "GaussianPlaces",
     "KnownImages",
     "KnownInformation",

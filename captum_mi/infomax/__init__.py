@@ -7,6 +7,7 @@ from captum_mi.infomax.encoders import ConvEncoder
 from captum_mi.infomax.objectives import Information, Mixture
 from captum_mi.infomax.prior import PriorMatching
 from captum_mi.infomax.probes import NetworkProbe, probe
+from captum_mi.infomax.regularizer import InformationRegularizer, clipped, frozen_call
 from captum_mi.infomax.report import Row, judge, table
 from captum_mi.infomax.training import Training, train_supervised
 
@@ -15,13 +16,16 @@ __all__ = [
     "Decoder",
     "DeepInfoMax",
     "Information",
+    "InformationRegularizer",
     "Mixture",
     "NetworkProbe",
     "PriorMatching",
     "Row",
     "Training",
+    "clipped",
     "distance_to_uniform",
     "fit_decoder",
+    "frozen_call",
     "judge",
     "multi_scale_ssim",
     "neural_dependency",
