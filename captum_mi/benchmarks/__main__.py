@@ -9,7 +9,9 @@ from pathlib import Path
 from captum_mi.attr.methods import METHODS, ready_methods
 from captum_mi.benchmarks import (
     absence,
+    bottleneck,
     decomposition,
+    gan,
     jump,
     known_places,
     mi_speed,
@@ -40,6 +42,8 @@ BENCHMARKS = {
     "known-places": known_places,
     "decomposition": decomposition,
     "photographs-information": photographs_information,
+    "gan": gan,
+    "bottleneck": bottleneck,
 }
 """Those whose files hold their arguments and their printing too."""
 
