@@ -8,6 +8,7 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.special import digamma, gammaln
 from scipy.stats import norm
+from sklearn.feature_selection import mutual_info_classif
 
 from captum_mi.datasets import CorrelatedNormals, CorrelatedStudent, CorrelatedUniforms
 from captum_mi.estimators import KSG, CopulaNeighbors, GaussianCopula
@@ -222,7 +223,13 @@ def test_ksg_of_a_rare_label_takes_fewer_neighbors():
     rng = np.random.default_rng(0)
     labels = np.r_[np.zeros(300), np.ones(300), 2, 2].astype(int)
     x = rng.standard_normal((602, 1)) + 20 * labels[:, None]
-    assert KSG().estimate_discrete(x, labels).value == pytest.approx(math.log(2), abs=0.05)
+    expected = mutual_info_classif(x, labels, n_neighbors=3, random_state=0)[0]
+    assert KSG().estimate_discrete(x, labels).value == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_control_variate_takes_sides_of_different_dimensions():
+    x, y = CorrelatedNormals(1.0, 4, 2, mix=True).sample(1500)
+    assert KSG(control_variate=True).estimate(x, y).value == pytest.approx(1, abs=0.12)
 
 
 def test_the_value_alone_needs_no_halves(monkeypatch):

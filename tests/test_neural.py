@@ -275,7 +275,7 @@ def test_they_go_where_estimators_go():
     x, y = pairs(n_samples=80, dim=3)
     found = Compressed(short(MINE), x=PCA(2), y=PCA(2)).estimate(x, y)
     codes = PCA(2).fit(x).transform(x), PCA(2).fit(y).transform(y)
-    assert found == short(MINE).estimate(*codes)
+    assert found.value == short(MINE).estimate(*codes).value
     model = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2))
     plane = InformationPlane(model, ["1"], short(InfoNCE), layer_compressor=PCA(2))
     (row,) = plane.record(torch.from_numpy(x).float(), torch.arange(80) % 2, epoch=0)
