@@ -12,9 +12,11 @@ from captum_mi.estimators import (
     KSG,
     PCA,
     CopulaNeighbors,
+    KozachenkoLeonenko,
     MixedKSG,
     MutualInformation,
     PlugIn,
+    dithered,
 )
 from captum_mi.estimators._dimension import fills, intrinsic_dimension
 
@@ -197,3 +199,13 @@ def test_units_do_not_matter_where_few_samples_of_a_table_are_compressed(rng):
     assert found.notes[1].startswith("PCA(n=10) of x keeps")
     units = np.array([1e-6, *[1000.0] * 11])
     assert MutualInformation().estimate(x * units, y).value == found.value
+
+
+def test_what_errors_on_counts_advise(rng):
+    x = rng.poisson(3, 5000)
+    y = x + rng.poisson(3, 5000)
+    truth = poisson_information(3, 3)
+    with pytest.raises(ValueError, match=r"take `MutualInformation\(\)`.* dithered\(x, y\)"):
+        KozachenkoLeonenko().estimate(x, y)
+    assert MutualInformation().estimate(x, y).value == pytest.approx(truth, abs=0.018)
+    assert KSG().estimate(*dithered(x, y)).value == pytest.approx(truth, abs=0.03)

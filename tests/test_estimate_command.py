@@ -243,7 +243,7 @@ def test_headers_and_delimiters(text, x, y, shape, tmp_path):
         (["labels.npz", "--discrete", "--method", "wkl"], "`x of label 9` must hold at least 6"),
         (
             ["same.npz", "--method", "kl"],
-            "at distance 0 .*; use `--discrete` with a discrete variable as `y`, .* a `--jitter`",
+            "at distance 0 .*; take `--method auto`, use `--discrete` with .* as `y`, drop",
         ),
         (
             ["same.npz", "--method", "kde"],

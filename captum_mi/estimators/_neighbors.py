@@ -101,8 +101,9 @@ def check_duplicates(name: str, nearest: Tensor, needed: Tensor) -> None:
     if zeros:
         raise ValueError(
             f"`{name}` has {zeros} samples at distance 0 from the neighbor that measures their"
-            " density; use `estimate_discrete` with a discrete variable as `labels`, drop repeated"
-            " rows, and give rounded values a `jitter` of about their step"
+            " density; take `MutualInformation()`, use `estimate_discrete` with a discrete variable"
+            " as `labels`, drop repeated rows, or spread counts and rounded values over their"
+            " steps, as dithered(x, y) does"
         )
     warn_of_duplicates(name, int((nearest == 0).sum()))
 

@@ -213,18 +213,18 @@ def warn_if_tied(name: str, samples: Tensor, scale: float) -> None:
     if tied and samples.shape[1] > 1:
         warnings.warn(
             f"`{name}` has columns of few or often repeated values, {_listed(tied)}, which have no"
-            " density: entropies, and what is made of them, are far off. Take `KSG`, drop them, use"
-            " `estimate_discrete` with a discrete variable as `labels`, or choose a `jitter` of"
-            " about the values' step",
+            " density: entropies, and what is made of them, are far off. Take"
+            " `MutualInformation()`, use `estimate_discrete` with a discrete variable as `labels`,"
+            " or spread counts and rounded values over their steps, as dithered(x, y) does",
             stacklevel=3,
         )
     ties = n_duplicates(samples) if scale else 0
     if ties and scale < _step(samples) / 10:
         warnings.warn(
             f"`{name}` has {ties} samples that repeat others; where ties differ between x, y and"
-            " (x, y), `jitter` adds d log(jitter) for each, far below the truth. Take `KSG`, use"
-            " `estimate_discrete` with a discrete variable as `labels`, drop repeated rows, or"
-            " choose a `jitter` of about the step to which values were rounded",
+            " (x, y), `jitter` adds d log(jitter) for each, far below the truth. Take"
+            " `MutualInformation()`, use `estimate_discrete` with a discrete variable as `labels`,"
+            " or spread counts and rounded values over their steps, as dithered(x, y) does",
             stacklevel=3,
         )
 
