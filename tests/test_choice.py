@@ -111,6 +111,10 @@ def test_labels_beside_numbers_by_the_chain_rule(rng):
     of_label = -share * math.log(share) - (1 - share) * math.log(1 - share)
     assert found.value == pytest.approx(of_label + share * math.log(2) / 2, abs=0.05)
     assert found.notes[0].startswith("The chain rule was used")
+    given = [MutualInformation().estimate(u[labels == i], y[labels == i]) for i in (0, 1)]
+    parts = [(1 - share) * given[0].std_error, share * given[1].std_error]
+    of_labels = MutualInformation().estimate(y, labels).std_error
+    assert found.std_error == pytest.approx(math.hypot(of_labels, *parts))
     assert MutualInformation().estimate(y, table).value == found.value
     with pytest.raises(ValueError, match=r"combination of labels .* at least 50 rows, got 20"):
         MutualInformation().estimate(

@@ -325,3 +325,35 @@ def test_values_rounded_finely_do_not_warn(rng, recwarn):
     x = rng.standard_normal((2000, 2)).round(3)
     WeightedKozachenkoLeonenko().estimate(x, x + rng.standard_normal((2000, 2)))
     assert not recwarn.list
+
+
+class Given(MutualInformationEstimator):
+    """Estimates what it is given."""
+
+    def __init__(self, value, std_error):
+        self.value, self.std_error = value, std_error
+
+    def estimate(self, x, y):
+        return self._reported(Estimate(self.value, self.std_error, len(x)))
+
+    def estimate_discrete(self, x, labels):
+        return self._reported(Estimate(self.value, self.std_error, len(x)), math.log(2))
+
+
+@pytest.mark.parametrize("impossible", [(-0.4, 0.1), (-0.06, 0.001)])
+def test_values_below_zero_are_doubted(impossible):
+    with pytest.warns(UserWarning, match="far below 0, which no mutual information is"):
+        Given(*impossible).estimate([0], [0])
+
+
+def test_values_above_the_entropy_of_the_labels_are_doubted():
+    with pytest.warns(UserWarning, match="far above 0.693 nats, the entropy of the labels"):
+        Given(1.0, 0.1).estimate_discrete([0], [0])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("possible", [(-0.29, 0.1), (-0.04, 0.001), (0.73, 0.001)])
+def test_values_near_what_is_possible_are_not(possible):
+    found = Given(*possible).estimate_discrete([0], [0])
+    assert (found.value, found.std_error) == possible
+    assert found.estimator == repr(Given(*possible))
