@@ -113,8 +113,9 @@ def warn_of_duplicates(name: str, count: int) -> None:
     if count:
         warnings.warn(
             f"`{name}` has {count} samples that repeat others, which biases distances to"
-            " neighbors; use `estimate_discrete` with a discrete variable as `labels`, and"
-            " `jitter` separates the rest",
+            " neighbors; take `MutualInformation()`, use `estimate_discrete` with a discrete"
+            " variable as `labels`, or spread counts and rounded values over their steps, as"
+            " dithered(x, y) does",
             stacklevel=4,
         )
 
